@@ -1,0 +1,1 @@
+"""Runs teams of Claude agents that are defined in files."""

@@ -1,0 +1,1 @@
+"""Floor 0: frozen values, the error tree and events. Standard library only."""

@@ -1,0 +1,248 @@
+r"""The error tree. Every error that leaves this package is a `ClaudeForceError`.
+
+::
+
+    ClaudeForceError                     exit code 1
+    ├── InputError (ValueError)          3   refused before anything was sent
+    │   ├── ConfigError                      claude.json, environment, arguments
+    │   ├── AgentError
+    │   │   ├── InvalidAgentNameError
+    │   │   ├── AgentNotFoundError (also LookupError)
+    │   │   └── AgentDefinitionError
+    │   ├── TaskError                        too large, empty
+    │   ├── AttachmentError                  a file that cannot go into a prompt
+    │   ├── ItemsError                       the input file of a map
+    │   ├── WorkflowDefinitionError
+    │   └── OptionalDependencyError (also ImportError)
+    ├── MissingCredentialsError          4
+    ├── CallError                        5   something was sent, and no complete answer came back
+    │   ├── InvalidRequestError              400, 404, 413, 422
+    │   ├── AuthenticationError          4   401, 403
+    │   ├── SpendLimitError              8   402, a spend cap: stops the run
+    │   ├── RateLimitError                   429
+    │   ├── ServiceError                     408, 409, 500, 503, 504, 529
+    │   ├── TransportError                   no connection, cut or broken stream
+    │   ├── CallTimeoutError (TimeoutError)  9
+    │   └── IncompleteAnswerError        6   refusal, cut off by max_tokens, empty
+    ├── PartialFailureError              7   some items or steps failed; carries what was finished
+    └── ClosedError                          used after aclose()
+
+Exit codes 0 (success), 1 (a check found something, or an unexpected failure), 2 (wrong command line) and
+130 (interrupted) have no class here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from claude_force.domain.usage import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claude_force.domain.messages import MessageResponse
+    from claude_force.domain.results import AgentOutcome
+
+
+class ClaudeForceError(Exception):
+    """Base of every error of this package. ``str(error)`` says what happened and what to do next."""
+
+    exit_code: ClassVar[int] = 1
+    # A stable word for machines: in JSON output, metrics and logs.
+    kind: ClassVar[str] = "error"
+
+
+class InputError(ClaudeForceError, ValueError):
+    """What the user gave cannot be used. Nothing was sent and nothing was spent."""
+
+    exit_code = 3
+    kind = "input"
+
+
+class ConfigError(InputError):
+    """The configuration cannot be used."""
+
+    kind = "config"
+
+
+class AgentError(InputError):
+    """Something is wrong with an agent."""
+
+    kind = "agent"
+
+
+class InvalidAgentNameError(AgentError):
+    """The name is not one that an agent can have."""
+
+    kind = "invalid_agent_name"
+
+
+class AgentNotFoundError(AgentError, LookupError):
+    """No scope has an agent of that name."""
+
+    kind = "agent_not_found"
+
+
+class AgentDefinitionError(AgentError):
+    """The file of the agent cannot be read as an agent."""
+
+    kind = "agent_definition"
+
+
+class TaskError(InputError):
+    """The task is empty or too large."""
+
+    kind = "task"
+
+
+class AttachmentError(InputError):
+    """A file cannot go into a prompt: missing, binary, too large, outside of what may be read."""
+
+    kind = "attachment"
+
+
+class ItemsError(InputError):
+    """The items of a map cannot be used."""
+
+    kind = "items"
+
+
+class WorkflowDefinitionError(InputError):
+    """A workflow cannot run as it is written. ``problems`` holds every problem found, each with its place."""
+
+    kind = "workflow_definition"
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class OptionalDependencyError(InputError, ImportError):
+    """A feature needs an extra that is not installed; the message names the command that installs it."""
+
+    kind = "optional_dependency"
+
+
+class MissingCredentialsError(ClaudeForceError):
+    """There is no API key, and no simulator was asked for."""
+
+    exit_code = 4
+    kind = "missing_credentials"
+
+
+class CallError(ClaudeForceError):
+    """A request went out, or was about to, and no complete answer came back."""
+
+    exit_code = 5
+    kind = "call"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        error_type: str | None = None,
+        error_code: str | None = None,
+        request_id: str | None = None,
+        retry_after_seconds: float | None = None,
+        should_retry: bool | None = None,
+        usage: Usage = NO_USAGE,
+        attempts: int = 1,
+    ) -> None:
+        super().__init__(message)
+        # HTTP status, where a response arrived.
+        self.status = status
+        # `error.type` and `error.details.error_code` of the API's error body.
+        self.error_type = error_type
+        self.error_code = error_code
+        self.request_id = request_id
+        # What the response's headers ask for.
+        self.retry_after_seconds = retry_after_seconds
+        self.should_retry = should_retry
+        # Tokens that the API may bill although no answer can be used.
+        self.usage = usage
+        # Requests sent.
+        self.attempts = attempts
+        # The agent that asked; filled in where it is known.
+        self.agent_name: str | None = None
+
+
+class InvalidRequestError(CallError):
+    """The API refuses the request as it is; sending it again would not help."""
+
+    kind = "invalid_request"
+
+
+class AuthenticationError(CallError):
+    """The API does not accept the key, or the key may not do this."""
+
+    exit_code = 4
+    kind = "authentication"
+
+
+class SpendLimitError(CallError):
+    """A spend cap is reached. The run stops at once; what was finished is kept."""
+
+    exit_code = 8
+    kind = "spend_limit"
+
+
+class RateLimitError(CallError):
+    """The API asks to slow down."""
+
+    kind = "rate_limit"
+
+
+class ServiceError(CallError):
+    """The API has a fault of its own, or is overloaded."""
+
+    kind = "service"
+
+
+class TransportError(CallError):
+    """The connection failed, or the stream of the answer was cut or broken."""
+
+    kind = "transport"
+
+
+class CallTimeoutError(CallError, TimeoutError):
+    """A deadline passed before the answer was complete."""
+
+    exit_code = 9
+    kind = "timeout"
+
+
+class IncompleteAnswerError(CallError):
+    """The model answered, but not to the end: a refusal, `max_tokens`, a full context, or an empty text.
+
+    ``response`` holds what arrived, so that a paid text is not lost; it is never counted, cached or passed on.
+    """
+
+    exit_code = 6
+    kind = "incomplete_answer"
+
+    def __init__(self, message: str, *, response: MessageResponse) -> None:
+        super().__init__(
+            message,
+            request_id=response.request_id,
+            usage=response.usage + response.lost_usage,
+            attempts=response.attempts,
+        )
+        self.response = response
+
+
+class PartialFailureError(ClaudeForceError):
+    """Some items failed. ``outcomes`` holds every item in its order, the finished ones with their results."""
+
+    exit_code = 7
+    kind = "partial_failure"
+
+    def __init__(self, message: str, *, outcomes: Sequence[AgentOutcome] = ()) -> None:
+        super().__init__(message)
+        self.outcomes = tuple(outcomes)
+
+
+class ClosedError(ClaudeForceError, RuntimeError):
+    """The orchestrator or client was used after it was closed."""
+
+    kind = "closed"

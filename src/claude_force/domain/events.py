@@ -1,0 +1,136 @@
+"""Everything that happens, as frozen values in one stream.
+
+Metrics, journal, terminal view and exporters listen; none of them is called by name. A listener is any callable
+that takes an event; it runs on the event loop and must return at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from claude_force.domain.results import AgentResult, StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """A call to an agent was accepted; nothing was sent yet."""
+
+    call_id: str
+    agent_name: str
+    model: str
+    run_id: str | None = None
+    step_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """A request is about to go out."""
+
+    call_id: str
+    # From 1.
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStarted:
+    """The first event of the answer arrived."""
+
+    call_id: str
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer's text, in order."""
+
+    call_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """An attempt failed. If text had arrived it is void: the next attempt starts from scratch."""
+
+    call_id: str
+    attempt: int
+    # `kind` of the error, and its message.
+    error_kind: str
+    message: str
+    # Seconds until the next attempt; None when there is none.
+    retry_in_seconds: float | None
+    # Text deltas of this attempt had been handed out.
+    text_was_sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallFinished:
+    """A call ended in a complete answer."""
+
+    call_id: str
+    result: AgentResult
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """A call ended without a complete answer."""
+
+    call_id: str
+    agent_name: str
+    error_kind: str
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A workflow starts."""
+
+    run_id: str
+    workflow_name: str
+    step_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """All that a step waits for is there; its call begins."""
+
+    run_id: str
+    step_id: str
+    agent_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A step ended, one way or another."""
+
+    run_id: str
+    step: StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """Every step of a workflow ended."""
+
+    run_id: str
+    ok: bool
+    seconds: float
+
+
+Event: TypeAlias = (
+    CallStarted
+    | AttemptStarted
+    | AnswerStarted
+    | TextDelta
+    | AttemptFailed
+    | CallFinished
+    | CallFailed
+    | RunStarted
+    | StepStarted
+    | StepFinished
+    | RunFinished
+)
+
+EventListener: TypeAlias = Callable[[Event], None]

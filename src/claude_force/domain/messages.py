@@ -1,0 +1,114 @@
+"""The exact request that goes out, and the answer that comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from claude_force.domain.usage import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
+# The version that the API publishes since October 2026; it refuses sampling parameters.
+API_VERSION: Final = "2026-10-21"
+# The version under which models that still take a temperature accept one.
+SAMPLING_API_VERSION: Final = "2023-06-01"
+
+Effort = Literal["low", "medium", "high", "max"]
+PromptCacheTtl = Literal["5m", "1h"]
+CacheTier = Literal["memory", "disk", "redis"]
+
+# Only these say that the model came to an end of its own; every other reason leaves an unfinished answer.
+COMPLETE_STOP_REASONS: Final = frozenset({"end_turn", "stop_sequence", "tool_use"})
+
+
+@dataclass(frozen=True, slots=True)
+class TextBlock:
+    """A block of text in a prompt."""
+
+    text: str
+    # Set a prompt-cache breakpoint after this block, with this lifetime.
+    cache_ttl: PromptCacheTtl | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the conversation."""
+
+    role: Literal["user", "assistant"]
+    content: tuple[TextBlock, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """What a call carries beside the wire request. It is neither sent nor part of a cache key."""
+
+    # Unique for one call by one user; ties events of the same call together.
+    call_id: str = ""
+    # The agent that asks, by its registry name.
+    agent_name: str = ""
+    # The run and the step of a workflow or map, where the call belongs to one.
+    run_id: str | None = None
+    step_id: str | None = None
+    # Deadline for the whole call in seconds, retries and their waits included; None takes the client's default.
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRequest:
+    """The wire request of one call: two equal requests ask the model exactly the same."""
+
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int
+    system: tuple[TextBlock, ...] = ()
+    effort: Effort | None = None
+    # JSON Schema that the answer has to follow, as canonical JSON text; None for free text.
+    output_schema: str | None = None
+    # Only for models that still take it; the request is then pinned to SAMPLING_API_VERSION.
+    temperature: float | None = None
+    api_version: str = API_VERSION
+    context: CallContext = field(default_factory=CallContext, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit:
+    """Where an answer came from, when it was not paid for this time."""
+
+    tier: CacheTier
+    age_seconds: float
+    # Served past its lifetime, because the configuration allows it.
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageResponse:
+    """One answer, whole or unfinished; ``complete`` tells which."""
+
+    message_id: str
+    # The model that answered, as the API names it.
+    model: str
+    # Every text block of the answer in order, joined without a separator.
+    text: str
+    stop_reason: str | None
+    usage: Usage
+    # Why the model refused, where it says so.
+    stop_details: Mapping[str, object] | None = None
+    request_id: str | None = None
+    # Requests sent for this answer.
+    attempts: int = 1
+    # Tokens of failed attempts that the API may still bill.
+    lost_usage: Usage = NO_USAGE
+    # Dollars for ``usage`` and ``lost_usage``; None while nobody has priced it, or no price is known.
+    cost_usd: Decimal | None = None
+    # Set by a cache; None for an answer of the API.
+    cached: CacheHit | None = None
+
+    @property
+    def complete(self) -> bool:
+        """True when the model came to an end and said something: only such an answer counts as done."""
+        return self.stop_reason in COMPLETE_STOP_REASONS and bool(
+            self.text.strip() or self.stop_reason == "tool_use"
+        )

@@ -1,0 +1,120 @@
+"""What a user gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from claude_force.domain.messages import COMPLETE_STOP_REASONS
+from claude_force.domain.usage import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
+    from claude_force.domain.errors import ClaudeForceError
+    from claude_force.domain.messages import CacheHit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentResult:
+    """One agent's answer."""
+
+    agent_name: str
+    text: str
+    stop_reason: str | None
+    # The model that answered, and the one that was asked.
+    model: str
+    requested_model: str
+    usage: Usage
+    # Tokens of failed attempts before this answer, which the API may bill.
+    lost_usage: Usage = NO_USAGE
+    # Dollars for `usage` and `lost_usage`; None where no price is known. Zero for a cache hit.
+    cost_usd: Decimal | None = None
+    # Set when the answer came from a cache: from which tier, how old, stale or not.
+    cached: CacheHit | None = None
+    # Requests sent for it.
+    attempts: int = 1
+    # From the call to the whole answer.
+    seconds: float = 0.0
+    request_id: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True only for a complete answer."""
+        return self.stop_reason in COMPLETE_STOP_REASONS and bool(
+            self.text.strip() or self.stop_reason == "tool_use"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOutcome:
+    """How one item of many ended: exactly one of ``result`` and ``error`` is set."""
+
+    # Position in the input, from 0.
+    index: int
+    # The caller's id for the item, or the position as text.
+    item_id: str
+    agent_name: str
+    result: AgentResult | None = None
+    error: ClaudeForceError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when the item ended in a complete answer."""
+        return self.result is not None and self.result.ok
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """How one step of a workflow ended."""
+
+    step_id: str
+    agent_name: str
+    # succeeded, failed or skipped.
+    state: str
+    result: AgentResult | None = None
+    error: ClaudeForceError | None = None
+    # Why it was skipped.
+    reason: str | None = None
+    # Seconds from the start of the run.
+    started_seconds: float | None = None
+    ended_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowResult:
+    """A whole run of a workflow."""
+
+    workflow_name: str
+    run_id: str
+    # Every step, in the order of the definition.
+    steps: Mapping[str, StepResult]
+    # Ids of the steps that ran, in the order in which they are started; the same for equal definitions.
+    execution_order: tuple[str, ...]
+    total_time_seconds: float
+    usage: Usage = NO_USAGE
+    # None where the price of any step is unknown.
+    cost_usd: Decimal | None = None
+    # Steps that nothing depends on: what the workflow is for.
+    final_steps: tuple[str, ...] = field(default=())
+
+    @property
+    def results(self) -> dict[str, str]:
+        """Texts of the finished steps by step id."""
+        return {
+            step_id: step.result.text
+            for step_id, step in self.steps.items()
+            if step.result is not None
+        }
+
+    @property
+    def ok(self) -> bool:
+        """True when no step failed."""
+        return all(step.state != "failed" for step in self.steps.values())
+
+    @property
+    def text(self) -> str:
+        """The answers of the final steps, joined by a blank line."""
+        results = self.results
+        return "\n\n".join(results[step_id] for step_id in self.final_steps if step_id in results)
