@@ -39,6 +39,7 @@ from claude_force.domain.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from decimal import Decimal
 
     from claude_force.domain.messages import MessageResponse
     from claude_force.domain.results import AgentOutcome
@@ -146,7 +147,7 @@ class CallError(ClaudeForceError):
         request_id: str | None = None,
         retry_after_seconds: float | None = None,
         should_retry: bool | None = None,
-        usage: Usage = NO_USAGE,
+        usages: Sequence[Usage] = (),
         attempts: int = 1,
     ) -> None:
         super().__init__(message)
@@ -159,12 +160,20 @@ class CallError(ClaudeForceError):
         # What the response's headers ask for.
         self.retry_after_seconds = retry_after_seconds
         self.should_retry = should_retry
-        # Tokens that the API may bill although no answer can be used.
-        self.usage = usage
+        # Tokens that the API may bill although no answer can be used: one entry a request, since tiers of prices
+        # depend on the size of a single request.
+        self.usages = tuple(usages)
+        # Dollars for them; None while nobody has priced them, or no price is known.
+        self.cost_usd: Decimal | None = None
         # Requests sent.
         self.attempts = attempts
         # The agent that asked; filled in where it is known.
         self.agent_name: str | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """What ``usages`` comes to."""
+        return sum(self.usages, NO_USAGE)
 
 
 class InvalidRequestError(CallError):
@@ -225,7 +234,7 @@ class IncompleteAnswerError(CallError):
         super().__init__(
             message,
             request_id=response.request_id,
-            usage=response.usage + response.lost_usage,
+            usages=(response.usage, *response.lost_usages),
             attempts=response.attempts,
         )
         self.response = response

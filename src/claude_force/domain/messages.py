@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from claude_force.domain.usage import NO_USAGE, Usage
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
+
+    from claude_force.domain.usage import Usage
 
 # The version that the API publishes since October 2026; it refuses sampling parameters.
 API_VERSION: Final = "2026-10-21"
@@ -99,9 +99,9 @@ class MessageResponse:
     request_id: str | None = None
     # Requests sent for this answer.
     attempts: int = 1
-    # Tokens of failed attempts that the API may still bill.
-    lost_usage: Usage = NO_USAGE
-    # Dollars for ``usage`` and ``lost_usage``; None while nobody has priced it, or no price is known.
+    # Tokens of failed attempts before this answer that the API may still bill, one entry a request.
+    lost_usages: tuple[Usage, ...] = ()
+    # Dollars for ``usage`` and ``lost_usages``; None while nobody has priced it, or no price is known.
     cost_usd: Decimal | None = None
     # Set by a cache; None for an answer of the API.
     cached: CacheHit | None = None

@@ -1,0 +1,50 @@
+"""What the process environment says. No other module of the package reads it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_BASE_URL: Final = "https://api.anthropic.com"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The variables that the package honours, read once. A variable that is set but empty counts as unset."""
+
+    # ANTHROPIC_API_KEY, else ANTHROPIC_AUTH_TOKEN.
+    api_key: str | None = field(default=None, repr=False)
+    # ANTHROPIC_BASE_URL, for a gateway or a simulator.
+    base_url: str | None = None
+    # CLAUDE_CACHE_SECRET signs the entries of the response cache.
+    cache_secret: str | None = field(default=None, repr=False)
+    # Where files of the user's own are kept: XDG_CACHE_HOME and XDG_STATE_HOME, or their defaults.
+    cache_home: Path
+    state_home: Path
+    # HOME, where the user's own agents are.
+    home: Path
+
+
+def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
+    """The environment of this process, or of ``variables`` where given."""
+    values = os.environ if variables is None else variables
+    home = Path(values.get("HOME") or Path.home())
+    return Environment(
+        api_key=values.get("ANTHROPIC_API_KEY") or values.get("ANTHROPIC_AUTH_TOKEN") or None,
+        base_url=values.get("ANTHROPIC_BASE_URL") or None,
+        cache_secret=values.get("CLAUDE_CACHE_SECRET") or None,
+        cache_home=_xdg(values.get("XDG_CACHE_HOME"), home / ".cache"),
+        state_home=_xdg(values.get("XDG_STATE_HOME"), home / ".local" / "state"),
+        home=home,
+    )
+
+
+def _xdg(value: str | None, default: Path) -> Path:
+    # The XDG base directory specification: a relative path is to be ignored.
+    base = Path(value) if value and Path(value).is_absolute() else default
+    return base / "claude-force"

@@ -1,0 +1,141 @@
+"""The fields of claude.json as a table: types, defaults, bounds and meaning in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["bool", "int", "number", "names"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One field of a section of claude.json."""
+
+    section: str
+    name: str
+    kind: Kind
+    default: bool | int | float | tuple[str, ...]
+    meaning: str
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def path(self) -> str:
+        """The field as a user names it, such as ``performance.max_retries``."""
+        return f"{self.section}.{self.name}"
+
+
+FIELDS: Final[tuple[Field, ...]] = (
+    Field(
+        section="performance",
+        name="async_enabled",
+        kind="bool",
+        default=True,
+        meaning="accepted for older files; every call is asynchronous",
+    ),
+    Field(
+        section="performance",
+        name="max_concurrent_agents",
+        kind="int",
+        default=10,
+        minimum=1,
+        maximum=1000,
+        meaning="requests to the API at the same time, over all agents",
+    ),
+    Field(
+        section="performance",
+        name="timeout_seconds",
+        kind="number",
+        default=120,
+        minimum=0.001,
+        maximum=86_400,
+        meaning="deadline of one call, its retries included",
+    ),
+    Field(
+        section="performance",
+        name="max_retries",
+        kind="int",
+        default=3,
+        minimum=0,
+        maximum=20,
+        meaning="requests of one call beyond the first",
+    ),
+    Field(
+        section="cache",
+        name="enabled",
+        kind="bool",
+        default=True,
+        meaning="answer equal requests from the response cache",
+    ),
+    Field(
+        section="cache",
+        name="ttl_hours",
+        kind="number",
+        default=24,
+        minimum=0,
+        maximum=87_600,
+        meaning="how long an answer is served",
+    ),
+    Field(
+        section="cache",
+        name="max_size_mb",
+        kind="number",
+        default=100,
+        minimum=0,
+        maximum=1_000_000,
+        meaning="bytes that the cache may take on disk",
+    ),
+    Field(
+        section="cache",
+        name="exclude_agents",
+        kind="names",
+        default=(),
+        meaning="agents whose answers are never cached",
+    ),
+    Field(
+        section="cache",
+        name="use_integrity_check",
+        kind="bool",
+        default=True,
+        meaning="verify the signature of what is read from disk",
+    ),
+    Field(
+        section="cache",
+        name="stale_while_revalidate_seconds",
+        kind="number",
+        default=0,
+        minimum=0,
+        maximum=31_536_000,
+        meaning="how long past its lifetime an answer is served while a new one is fetched",
+    ),
+    Field(
+        section="cache",
+        name="stale_if_error_seconds",
+        kind="number",
+        default=0,
+        minimum=0,
+        maximum=31_536_000,
+        meaning="how long past its lifetime an answer is served when the API fails",
+    ),
+)
+
+SECTIONS: Final = tuple(dict.fromkeys(field.section for field in FIELDS))
+
+
+def problem_with(field: Field, value: object) -> str | None:
+    """What is wrong with ``value`` for this field, or None when it can be used."""
+    if field.kind == "bool":
+        return None if isinstance(value, bool) else f"expected true or false, found {value!r}"
+    if field.kind == "names":
+        named = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return None if named else f"expected a list of agent names, found {value!r}"
+    numeric = (int,) if field.kind == "int" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, numeric):
+        wanted = "a whole number" if field.kind == "int" else "a number"
+        return f"expected {wanted}, found {value!r}"
+    if (field.minimum is not None and value < field.minimum) or (
+        field.maximum is not None and value > field.maximum
+    ):
+        return f"expected a value from {field.minimum:g} to {field.maximum:g}, found {value!r}"
+    return None

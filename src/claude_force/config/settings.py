@@ -1,0 +1,50 @@
+"""Settings as the rest of the package sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformanceSettings:
+    """``performance`` of claude.json."""
+
+    async_enabled: bool = True
+    # Requests to the API at the same time, over all agents.
+    max_concurrent_agents: int = 10
+    # Deadline of one call, retries included.
+    timeout_seconds: float = 120
+    # Requests of one call beyond the first.
+    max_retries: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """``cache`` of claude.json."""
+
+    enabled: bool = True
+    ttl_hours: float = 24
+    max_size_mb: float = 100
+    exclude_agents: tuple[str, ...] = ()
+    use_integrity_check: bool = True
+    stale_while_revalidate_seconds: float = 0
+    stale_if_error_seconds: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that claude.json says; the defaults where there is no such file."""
+
+    performance: PerformanceSettings = field(default_factory=PerformanceSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    # Agents registered by name, as the file has them: {"name": {"file": …, "domains": […], "priority": …}}.
+    agents: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    # Workflows by name, as the file has them: a list of agent names, or a mapping with `steps`.
+    workflows: Mapping[str, object] = field(default_factory=dict)
+    # The file that was read; None for defaults.
+    path: Path | None = None

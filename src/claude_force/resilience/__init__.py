@@ -1,0 +1,1 @@
+"""Floor 2: classification of failures, retry policy, concurrency limits."""
