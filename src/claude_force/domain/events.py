@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from claude_force.domain.results import AgentResult, StepResult
+    from claude_force.domain.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class AnswerStarted:
 
     call_id: str
     request_id: str | None
+    # What the API has counted so far: the prompt. It is billed even if the answer never ends.
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,11 @@ class AnswerAssembler:
         self._stop_reason: str | None = None
         self._stop_details: Mapping[str, object] | None = None
 
+    @property
+    def started(self) -> bool:
+        """True once ``message_start`` has arrived."""
+        return self._model is not None
+
     def take(self, event: WireEvent) -> str:
         """Take one event and return the answer's text that it adds, mostly for a content_block_delta.
 
