@@ -1,0 +1,42 @@
+"""Files that only their owner can read: 0600 in 0700 folders."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make ``folder`` and its missing parents, readable by the owner only.
+
+    A folder that exists keeps its mode: it may be the user's own. Safe when several processes do it at once.
+
+    Raises:
+        OSError: it cannot be made, or a file is in its place.
+    """
+    if folder.is_dir():
+        return
+    if not folder.parent.is_dir():
+        make_private_folder(folder.parent)
+    # The mode of mkdir is filtered by the umask, which can only take rights away from 0700.
+    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+
+
+def make_private_file(path: Path) -> bool:
+    """Make an empty file at ``path`` that only the owner can read; False if something is there already.
+
+    Raises:
+        OSError: the folder is missing or cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    except FileExistsError:
+        return False
+    os.close(descriptor)
+    return True
