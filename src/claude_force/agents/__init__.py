@@ -1,0 +1,1 @@
+"""Agents: from Markdown files to definitions, and from a definition and a task to a request."""

@@ -1,0 +1,58 @@
+"""What one agent is asked, before it becomes a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claude_force.agents.prompts import DEFAULT_MAX_TOKENS, build_request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from claude_force.agents.attachments import Attachment
+    from claude_force.agents.prompts import UpstreamText
+    from claude_force.agents.registry import AgentRegistry
+    from claude_force.domain.messages import CallContext, Effort, MessageRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCall:
+    """One task for one agent. All but the first two fields are optional."""
+
+    agent_name: str
+    task: str
+    # The caller's own id for it, for calls that are made in numbers.
+    item_id: str | None = None
+    files: tuple[Attachment, ...] = ()
+    # Answers of earlier agents.
+    upstream: tuple[UpstreamText, ...] = ()
+    # Alias or id; None takes the agent's own, else the default model.
+    model: str | None = None
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    effort: Effort | None = None
+    # For models that still take one; pins the request to the API version that does.
+    temperature: float | None = None
+    # JSON Schema that the answer has to follow.
+    output_schema: Mapping[str, object] | str | None = None
+    # Deadline of the call, retries included; None takes the orchestrator's.
+    timeout_seconds: float | None = None
+
+    def to_request(self, registry: AgentRegistry, context: CallContext) -> MessageRequest:
+        """The exact request.
+
+        Raises:
+            InputError: the agent, the task or an option cannot be used.
+        """
+        return build_request(
+            registry.get(self.agent_name),
+            self.task,
+            files=self.files,
+            upstream=self.upstream,
+            model=self.model,
+            max_tokens=self.max_tokens,
+            effort=self.effort,
+            temperature=self.temperature,
+            output_schema=self.output_schema,
+            context=context,
+        )
