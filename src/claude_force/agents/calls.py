@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from claude_force.agents.prompts import DEFAULT_MAX_TOKENS, build_request
 
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from claude_force.agents.prompts import UpstreamText
     from claude_force.agents.registry import AgentRegistry
     from claude_force.domain.messages import CallContext, Effort, MessageRequest
+
+
+class CallOptions(TypedDict, total=False):
+    """Keyword arguments that every way of running an agent takes; `AgentCall` says what they mean."""
+
+    item_id: str | None
+    files: tuple[Attachment, ...]
+    upstream: tuple[UpstreamText, ...]
+    effort: Effort | None
+    output_schema: Mapping[str, object] | str | None
+    timeout_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
