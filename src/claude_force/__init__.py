@@ -1,1 +1,196 @@
-"""Runs teams of Claude agents that are defined in files."""
+"""Runs teams of Claude agents that are defined in files.
+
+Names are imported when they are first used, so that ``import claude_force`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from claude_force._version import __version__
+
+if TYPE_CHECKING:
+    from claude_force.agents.attachments import Attachment, collect_files
+    from claude_force.agents.calls import AgentCall
+    from claude_force.domain.agents import AgentDefinition
+    from claude_force.domain.errors import (
+        AgentDefinitionError,
+        AgentError,
+        AgentNotFoundError,
+        AttachmentError,
+        AuthenticationError,
+        CallError,
+        CallTimeoutError,
+        ClaudeForceError,
+        ClosedError,
+        ConfigError,
+        IncompleteAnswerError,
+        InputError,
+        InvalidAgentNameError,
+        InvalidRequestError,
+        MissingCredentialsError,
+        OptionalDependencyError,
+        PartialFailureError,
+        RateLimitError,
+        ServiceError,
+        SpendLimitError,
+        TaskError,
+        TransportError,
+        WorkflowDefinitionError,
+    )
+    from claude_force.domain.events import (
+        AnswerStarted,
+        AttemptFailed,
+        AttemptStarted,
+        CallFailed,
+        CallFinished,
+        CallStarted,
+        Event,
+        EventListener,
+        RunFinished,
+        RunStarted,
+        StepFinished,
+        StepStarted,
+        TextDelta,
+    )
+    from claude_force.domain.messages import CacheHit, MessageRequest, MessageResponse
+    from claude_force.domain.results import AgentOutcome, AgentResult, StepResult, WorkflowResult
+    from claude_force.domain.usage import Usage
+    from claude_force.orchestrator import AsyncAgentOrchestrator
+    from claude_force.provider.client import ModelClient
+    from claude_force.provider.messages_api import MessagesApiClient
+    from claude_force.provider.sdk import AnthropicSdkClient
+    from claude_force.sync import AgentOrchestrator
+    from claude_force.workflows.definition import Step, Workflow, parse_workflow
+
+# Public names by the module that defines them.
+_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "claude_force.agents.attachments": ("Attachment", "collect_files"),
+    "claude_force.agents.calls": ("AgentCall",),
+    "claude_force.domain.agents": ("AgentDefinition",),
+    "claude_force.domain.errors": (
+        "AgentDefinitionError",
+        "AgentError",
+        "AgentNotFoundError",
+        "AttachmentError",
+        "AuthenticationError",
+        "CallError",
+        "CallTimeoutError",
+        "ClaudeForceError",
+        "ClosedError",
+        "ConfigError",
+        "IncompleteAnswerError",
+        "InputError",
+        "InvalidAgentNameError",
+        "InvalidRequestError",
+        "MissingCredentialsError",
+        "OptionalDependencyError",
+        "PartialFailureError",
+        "RateLimitError",
+        "ServiceError",
+        "SpendLimitError",
+        "TaskError",
+        "TransportError",
+        "WorkflowDefinitionError",
+    ),
+    "claude_force.domain.events": (
+        "AnswerStarted",
+        "AttemptFailed",
+        "AttemptStarted",
+        "CallFailed",
+        "CallFinished",
+        "CallStarted",
+        "Event",
+        "EventListener",
+        "RunFinished",
+        "RunStarted",
+        "StepFinished",
+        "StepStarted",
+        "TextDelta",
+    ),
+    "claude_force.domain.messages": ("CacheHit", "MessageRequest", "MessageResponse"),
+    "claude_force.domain.results": ("AgentOutcome", "AgentResult", "StepResult", "WorkflowResult"),
+    "claude_force.domain.usage": ("Usage",),
+    "claude_force.orchestrator": ("AsyncAgentOrchestrator",),
+    "claude_force.provider.client": ("ModelClient",),
+    "claude_force.provider.messages_api": ("MessagesApiClient",),
+    "claude_force.provider.sdk": ("AnthropicSdkClient",),
+    "claude_force.sync": ("AgentOrchestrator",),
+    "claude_force.workflows.definition": ("Step", "Workflow", "parse_workflow"),
+}
+_MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = [
+    "AgentCall",
+    "AgentDefinition",
+    "AgentDefinitionError",
+    "AgentError",
+    "AgentNotFoundError",
+    "AgentOrchestrator",
+    "AgentOutcome",
+    "AgentResult",
+    "AnswerStarted",
+    "AnthropicSdkClient",
+    "AsyncAgentOrchestrator",
+    "Attachment",
+    "AttachmentError",
+    "AttemptFailed",
+    "AttemptStarted",
+    "AuthenticationError",
+    "CacheHit",
+    "CallError",
+    "CallFailed",
+    "CallFinished",
+    "CallStarted",
+    "CallTimeoutError",
+    "ClaudeForceError",
+    "ClosedError",
+    "ConfigError",
+    "Event",
+    "EventListener",
+    "IncompleteAnswerError",
+    "InputError",
+    "InvalidAgentNameError",
+    "InvalidRequestError",
+    "MessageRequest",
+    "MessageResponse",
+    "MessagesApiClient",
+    "MissingCredentialsError",
+    "ModelClient",
+    "OptionalDependencyError",
+    "PartialFailureError",
+    "RateLimitError",
+    "RunFinished",
+    "RunStarted",
+    "ServiceError",
+    "SpendLimitError",
+    "Step",
+    "StepFinished",
+    "StepResult",
+    "StepStarted",
+    "TaskError",
+    "TextDelta",
+    "TransportError",
+    "Usage",
+    "Workflow",
+    "WorkflowDefinitionError",
+    "WorkflowResult",
+    "__version__",
+    "collect_files",
+    "parse_workflow",
+]
+
+
+def __getattr__(name: str) -> object:
+    module_name = _MODULE_OF.get(name)
+    if module_name is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - only when a name is used
+
+    value = getattr(import_module(module_name), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

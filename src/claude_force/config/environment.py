@@ -28,6 +28,8 @@ class Environment:
     state_home: Path
     # HOME, where the user's own agents are.
     home: Path
+    # The folder that the process works in; projects are looked for from here upwards.
+    cwd: Path
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
@@ -41,6 +43,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         cache_home=_xdg(values.get("XDG_CACHE_HOME"), home / ".cache"),
         state_home=_xdg(values.get("XDG_STATE_HOME"), home / ".local" / "state"),
         home=home,
+        cwd=Path.cwd(),
     )
 
 

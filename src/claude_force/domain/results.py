@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
 
+from claude_force.domain.errors import CallError
 from claude_force.domain.messages import COMPLETE_STOP_REASONS
 from claude_force.domain.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from decimal import Decimal
+    from collections.abc import Iterable, Mapping
 
     from claude_force.domain.errors import ClaudeForceError
     from claude_force.domain.messages import CacheHit
+
+_NOTHING_SPENT: Final = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +30,9 @@ class AgentResult:
     model: str
     requested_model: str
     usage: Usage
-    # Tokens of failed attempts before this answer, which the API may bill.
-    lost_usage: Usage = NO_USAGE
-    # Dollars for `usage` and `lost_usage`; None where no price is known. Zero for a cache hit.
+    # Tokens of failed attempts before this answer, which the API may bill, one entry a request.
+    lost_usages: tuple[Usage, ...] = ()
+    # Dollars for `usage` and `lost_usages`; None where no price is known. Zero for a cache hit.
     cost_usd: Decimal | None = None
     # Set when the answer came from a cache: from which tier, how old, stale or not.
     cached: CacheHit | None = None
@@ -64,6 +67,11 @@ class AgentOutcome:
         """True when the item ended in a complete answer."""
         return self.result is not None and self.result.ok
 
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Dollars that the item cost, whether it succeeded or not; None where no price is known."""
+        return _spent_usd(self.result, self.error)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
@@ -80,6 +88,11 @@ class StepResult:
     # Seconds from the start of the run.
     started_seconds: float | None = None
     ended_seconds: float | None = None
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Dollars that the step cost, whether it succeeded or not; None where no price is known."""
+        return _spent_usd(self.result, self.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,3 +131,21 @@ class WorkflowResult:
         """The answers of the final steps, joined by a blank line."""
         results = self.results
         return "\n\n".join(results[step_id] for step_id in self.final_steps if step_id in results)
+
+
+def total_cost_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
+    """The sum, or None if any part is unknown: a total that leaves something out would be wrong."""
+    total = _NOTHING_SPENT
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
+
+
+def _spent_usd(result: AgentResult | None, error: ClaudeForceError | None) -> Decimal | None:
+    if result is not None:
+        return result.cost_usd
+    if isinstance(error, CallError) and error.usages:
+        return error.cost_usd
+    return _NOTHING_SPENT

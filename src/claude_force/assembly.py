@@ -1,0 +1,214 @@
+"""The only place where parts are built from settings and wired together.
+
+What a part needs is imported when it is built: a command that lists agents loads no HTTP library.
+"""
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from claude_force.config.claude_json import find_config, load_settings
+from claude_force.config.environment import DEFAULT_BASE_URL, read_environment
+from claude_force.config.settings import Settings
+from claude_force.domain.errors import ClosedError, ConfigError, MissingCredentialsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_force.agents.registry import AgentRegistry
+    from claude_force.config.environment import Environment
+    from claude_force.provider.client import ModelClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeOptions:
+    """What the caller of the API decides; None leaves it to ``claude.json``, the environment or the default."""
+
+    config_path: Path | None = None
+    agents_dir: Path | None = None
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    max_concurrent: int | None = None
+    max_retries: int | None = None
+    timeout_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_number("max_concurrent", self.max_concurrent, minimum=1)
+        _check_number("max_retries", self.max_retries, minimum=0)
+        _check_number("timeout_seconds", self.timeout_seconds, minimum=0.001)
+
+
+class Runtime:
+    """Settings, agents and the chain of layers, each made when it is first needed and then kept.
+
+    Args:
+        options: what the caller decides.
+        client: answers the requests instead of a connection to the API; it belongs to the caller and stays open.
+    """
+
+    def __init__(self, options: RuntimeOptions, *, client: ModelClient | None = None) -> None:
+        self._options = options
+        self._given_client = client
+        self._environment = read_environment()
+        self._timeout_seconds = options.timeout_seconds
+        self._settings: Settings | None = None
+        self._registry: AgentRegistry | None = None
+        self._transport: ModelClient | None = None
+        self._chain: ModelClient | None = None
+        self._closed = False
+
+    @property
+    def settings(self) -> Settings:
+        """What ``claude.json`` says, or the defaults."""
+        if self._settings is None:
+            self._settings = find_settings(self._options.config_path, self._environment)
+        return self._settings
+
+    @property
+    def registry(self) -> AgentRegistry:
+        """The agents of every scope."""
+        if self._registry is None:
+            self._registry = build_registry(
+                self.settings, self._environment, agents_dir=self._options.agents_dir
+            )
+        return self._registry
+
+    @property
+    def max_concurrent(self) -> int:
+        """Requests under way at the same time."""
+        return self._options.max_concurrent or self.settings.performance.max_concurrent_agents
+
+    @property
+    def max_retries(self) -> int:
+        """Requests of one call beyond the first."""
+        given = self._options.max_retries
+        return self.settings.performance.max_retries if given is None else given
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Deadline of a call that names none."""
+        return self._timeout_seconds or self.settings.performance.timeout_seconds
+
+    @timeout_seconds.setter
+    def timeout_seconds(self, value: float) -> None:
+        _check_number("timeout_seconds", value, minimum=0.001)
+        self._timeout_seconds = value
+
+    def client(self) -> ModelClient:
+        """The whole chain.
+
+        Raises:
+            MissingCredentialsError: there is no key.
+            ConfigError: the key or the address cannot be used.
+            ClosedError: `aclose` was called.
+        """
+        if self._closed:
+            raise ClosedError("This orchestrator is closed; make a new one.")
+        if self._chain is None:
+            self._chain = build_chain(
+                self._given_client or self._own_transport(),
+                max_concurrent=self.max_concurrent,
+                max_retries=self.max_retries,
+                timeout_seconds=self.timeout_seconds,
+            )
+        return self._chain
+
+    async def aclose(self) -> None:
+        """Close what was made here; a second call does nothing."""
+        self._closed = True
+        transport, self._transport, self._chain = self._transport, None, None
+        if transport is not None:
+            await transport.aclose()
+
+    def _own_transport(self) -> ModelClient:
+        self._transport = build_transport(
+            api_key=api_key_of(self._options.api_key, self._environment),
+            base_url=base_url_of(self._options.base_url, self._environment),
+        )
+        return self._transport
+
+
+def find_settings(config_path: Path | None, environment: Environment) -> Settings:
+    """The settings of ``config_path``, else of the project around the working folder, else the defaults.
+
+    Raises:
+        ConfigError: the file is missing or cannot be used.
+    """
+    if config_path is not None:
+        if not config_path.is_file():
+            raise ConfigError(f"There is no configuration file at {str(config_path)!r}.")
+        return load_settings(config_path)
+    found = find_config(environment.cwd)
+    return load_settings(found) if found is not None else Settings()
+
+
+def build_registry(
+    settings: Settings, environment: Environment, *, agents_dir: Path | None = None
+) -> AgentRegistry:
+    """The registry over every scope that is visible from the working folder."""
+    from claude_force.agents.registry import AgentRegistry
+    from claude_force.agents.scopes import discover_scopes
+
+    return AgentRegistry(
+        discover_scopes(
+            environment.cwd,
+            environment.home,
+            explicit=agents_dir,
+            registry=settings.agents,
+            registry_folder=settings.path.parent if settings.path else None,
+        )
+    )
+
+
+def api_key_of(explicit: str | None, environment: Environment) -> str:
+    """The key to use.
+
+    Raises:
+        MissingCredentialsError: there is none; the message names both ways on.
+    """
+    key = explicit or environment.api_key
+    if not key:
+        raise MissingCredentialsError(
+            "There is no API key, so nothing was sent. Two ways on:\n"
+            "  export ANTHROPIC_API_KEY=…    to call Claude (ANTHROPIC_AUTH_TOKEN works too)\n"
+            "  --simulate                    to try it against the built-in simulator; no model runs"
+        )
+    return key
+
+
+def base_url_of(explicit: str | None, environment: Environment) -> str:
+    """The address to use: the argument, else ANTHROPIC_BASE_URL, else the API itself."""
+    return explicit or environment.base_url or DEFAULT_BASE_URL
+
+
+def build_transport(*, api_key: str, base_url: str) -> ModelClient:
+    """The client that sends each request once, directly to the API."""
+    from claude_force.provider.messages_api import MessagesApiClient
+
+    return MessagesApiClient(api_key=api_key, base_url=base_url)
+
+
+def build_chain(
+    transport: ModelClient, *, max_concurrent: int, max_retries: int, timeout_seconds: float
+) -> ModelClient:
+    """Every layer around ``transport``, outermost first: price, then deadline, limit and retries."""
+    from claude_force.pricing.catalogue import PriceCatalogue
+    from claude_force.provider.metered import MeteredClient
+    from claude_force.provider.resilient import ResilientClient
+    from claude_force.resilience.limiter import ConcurrencyLimiter
+    from claude_force.resilience.retries import RetryPolicy
+
+    resilient = ResilientClient(
+        transport,
+        limiter=ConcurrencyLimiter(max_concurrent),
+        policy=RetryPolicy(max_retries=max_retries),
+        timeout_seconds=timeout_seconds,
+    )
+    return MeteredClient(resilient, catalogue=PriceCatalogue())
+
+
+def _check_number(name: str, value: float | None, *, minimum: float) -> None:
+    if value is not None and not value >= minimum:
+        raise ConfigError(f"{name} is {value!r}; it has to be {minimum:g} or more.")

@@ -1,0 +1,372 @@
+"""The public asynchronous API."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+from claude_force.agents.calls import AgentCall
+from claude_force.assembly import Runtime, RuntimeOptions
+from claude_force.domain.errors import (
+    CallError,
+    ClaudeForceError,
+    PartialFailureError,
+)
+from claude_force.domain.messages import CallContext
+from claude_force.provider.ask import ask, compose
+from claude_force.resilience.classification import Action, action_for
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+    from typing import Unpack
+
+    from claude_force.agents.attachments import Attachment
+    from claude_force.agents.calls import CallOptions
+    from claude_force.agents.registry import AgentRegistry
+    from claude_force.config.settings import Settings
+    from claude_force.domain.events import Event, EventListener
+    from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
+    from claude_force.provider.client import ModelClient
+    from claude_force.workflows.definition import Step, Workflow
+
+# What many-call methods take for one call: `(agent, task)`, or an `AgentCall` with everything else.
+CallLike: TypeAlias = "AgentCall | tuple[str, str]"
+
+
+class AsyncAgentOrchestrator:
+    """Runs agents and workflows; the asynchronous API.
+
+    Nothing is read and no connection is made before the first call. One instance may be used by any number of tasks,
+    threads and event loops at the same time; ``max_concurrent`` bounds them all together. Use it as ``async with``,
+    or call `aclose` at the end.
+
+    Args:
+        config_path: a ``claude.json``; None finds the one of the project around the working folder, if there is one.
+        api_key: None takes ``ANTHROPIC_API_KEY``, else ``ANTHROPIC_AUTH_TOKEN``, when the first call is made.
+        base_url: None takes ``ANTHROPIC_BASE_URL``, else the API itself.
+        max_concurrent: requests under way at the same time; None takes ``performance.max_concurrent_agents`` (10).
+        timeout_seconds: deadline of one call, retries included; None takes ``performance.timeout_seconds`` (120).
+        max_retries: requests of one call beyond the first; None takes ``performance.max_retries`` (3).
+        agents_dir: a folder of agents that goes before every other place.
+        client: answers the requests instead of a connection to the API: a `ScriptedClient`, an
+            `AnthropicSdkClient`, or your own `ModelClient`. It stays open when the orchestrator is closed.
+        listeners: told of everything that happens, on the event loop.
+    """
+
+    def __init__(
+        self,
+        config_path: str | Path | None = None,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        max_concurrent: int | None = None,
+        timeout_seconds: float | None = None,
+        max_retries: int | None = None,
+        agents_dir: str | Path | None = None,
+        client: ModelClient | None = None,
+        listeners: Sequence[EventListener] = (),
+    ) -> None:
+        self.config_path = Path(config_path) if config_path is not None else None
+        self._listeners = tuple(listeners)
+        self._runtime = Runtime(
+            RuntimeOptions(
+                config_path=self.config_path,
+                agents_dir=Path(agents_dir) if agents_dir is not None else None,
+                api_key=api_key,
+                base_url=base_url,
+                max_concurrent=max_concurrent,
+                max_retries=max_retries,
+                timeout_seconds=timeout_seconds,
+            ),
+            client=client,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; calls under way fail. A second call does nothing."""
+        await self._runtime.aclose()
+
+    @property
+    def settings(self) -> Settings:
+        """What ``claude.json`` says; read when it is first needed."""
+        return self._runtime.settings
+
+    @property
+    def registry(self) -> AgentRegistry:
+        """The agents that can be run, by name."""
+        return self._runtime.registry
+
+    @property
+    def max_concurrent(self) -> int:
+        """Requests under way at the same time."""
+        return self._runtime.max_concurrent
+
+    @property
+    def max_retries(self) -> int:
+        """Requests of one call beyond the first."""
+        return self._runtime.max_retries
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Deadline of a call that names none; may be set at any time."""
+        return self._runtime.timeout_seconds
+
+    @timeout_seconds.setter
+    def timeout_seconds(self, value: float) -> None:
+        self._runtime.timeout_seconds = value
+
+    async def load_config(self) -> Settings:
+        """The settings, read now if they were not yet."""
+        return self.settings
+
+    async def load_agent_definition(self, name: str) -> str:
+        """The system prompt of an agent.
+
+        Raises:
+            AgentError: no agent is called that (`ValueError` with "not found"), or it cannot be read.
+        """
+        return self.registry.get(name).prompt
+
+    async def execute_agent(
+        self,
+        agent_name: str,
+        task: str,
+        model: str | None = None,
+        max_tokens: int = 4096,
+        temperature: float | None = None,
+        **options: Unpack[CallOptions],
+    ) -> str:
+        """The text of one agent's complete answer; `run_agent` has the rest."""
+        result = await self.run_agent(agent_name, task, model, max_tokens, temperature, **options)
+        return result.text
+
+    async def execute_with_semaphore(
+        self, agent_name: str, task: str, **options: Unpack[CallOptions]
+    ) -> str:
+        """The same as `execute_agent`: here every call is bounded. Kept for code that was written for it."""
+        return await self.execute_agent(agent_name, task, **options)
+
+    async def run_agent(
+        self,
+        agent_name: str,
+        task: str,
+        model: str | None = None,
+        max_tokens: int = 4096,
+        temperature: float | None = None,
+        **options: Unpack[CallOptions],
+    ) -> AgentResult:
+        """One agent's complete answer, with what it cost and how it came about.
+
+        Args:
+            agent_name: as the registry knows it.
+            task: what to do, at most 100,000 characters.
+            model: alias or id; None takes the agent's own, else the default model.
+            max_tokens: the longest answer in tokens; one that is cut off there is an error.
+            temperature: only for models that still take one.
+            **options: see `CallOptions`.
+
+        Raises:
+            InputError: the agent, the task or an option cannot be used; nothing was sent.
+            MissingCredentialsError: there is no key; nothing was sent.
+            IncompleteAnswerError: the model did not come to an end; ``error.response`` has what arrived.
+            CallError: no answer came back.
+        """
+        return await self._run(
+            AgentCall(
+                agent_name=agent_name,
+                task=task,
+                model=model,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                **options,
+            )
+        )
+
+    async def stream_agent(
+        self,
+        agent_name: str,
+        task: str,
+        model: str | None = None,
+        max_tokens: int = 4096,
+        temperature: float | None = None,
+        **options: Unpack[CallOptions],
+    ) -> AsyncGenerator[Event, None]:
+        """The events of one call as they happen, `TextDelta` among them; the last is `CallFinished`.
+
+        After an `AttemptFailed` with ``text_was_sent`` the text so far is void: the next attempt starts from scratch.
+        Raises like `run_agent`, after the events that led there.
+        """
+        call = AgentCall(
+            agent_name=agent_name,
+            task=task,
+            model=model,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            **options,
+        )
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        running = asyncio.create_task(self._run(call, on_event=events.put_nowait))
+        running.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def run_many(self, calls: Iterable[CallLike]) -> AsyncGenerator[AgentOutcome, None]:
+        """Outcomes of many calls, in the order in which they end; ``outcome.index`` is the place in ``calls``.
+
+        Every call ends in a result or a typed error, and no error of one touches another, except a spend cap: after
+        it nothing more is sent. ``calls`` may be any iterable; it is read as places become free.
+        """
+        from claude_force.workflows.fan_out import fan_out  # noqa: PLC0415 - one call needs none
+
+        self._runtime.client()
+        outcomes = fan_out(
+            map(_as_call, calls), self._run, workers=2 * self.max_concurrent, is_fatal=_stops_run
+        )
+        async with aclosing(outcomes):
+            async for outcome in outcomes:
+                yield outcome
+
+    async def execute_multiple(self, calls: Iterable[CallLike]) -> list[str]:
+        """Texts of many agents' answers, in the order of ``calls``.
+
+        Raises:
+            InputError: a call cannot be sent as it is; then none was.
+            PartialFailureError: some calls failed. ``error.outcomes`` has every outcome, the paid results included.
+        """
+        accepted = [_as_call(call) for call in calls]
+        for call in accepted:
+            call.to_request(self.registry, CallContext())
+        outcomes = sorted([outcome async for outcome in self.run_many(accepted)], key=_index)
+        failed = [outcome for outcome in outcomes if outcome.error is not None]
+        if failed:
+            raise PartialFailureError(_failures(failed, len(outcomes)), outcomes=outcomes)
+        return [outcome.result.text for outcome in outcomes if outcome.result is not None]
+
+    async def execute_workflow(
+        self,
+        workflow: str | Workflow | Mapping[str, object] | Sequence[str],
+        task: str = "",
+        *,
+        files: tuple[Attachment, ...] = (),
+        sequential: bool = False,
+        on_event: EventListener | None = None,
+    ) -> WorkflowResult:
+        """Run a graph of agents; a step starts the moment the last step it depends on ends.
+
+        Args:
+            workflow: a name from ``claude.json``, or a definition: a list of agent names, a mapping with ``steps``,
+                or a `Workflow`.
+            task: what all steps work on, beside the task of their own.
+            files: given to every step.
+            sequential: one step at a time; the results are the same.
+            on_event: told of this run's steps and calls.
+
+        Returns:
+            How every step ended. Steps that failed and those behind them are in there too: ask ``result.ok``.
+
+        Raises:
+            WorkflowDefinitionError: it cannot run as it is written; nothing was sent.
+            InputError: the task or a file cannot be used; nothing was sent.
+            MissingCredentialsError: there is no key; nothing was sent.
+        """
+        from claude_force.workflows.scheduler import WorkflowRun  # noqa: PLC0415 - one call needs none
+        from claude_force.workflows.steps import step_call  # noqa: PLC0415 - as above
+
+        accepted = self.load_workflow(workflow)
+        self._runtime.client()
+        for step in accepted.steps:
+            step_call(step, task, files, {}).to_request(self.registry, CallContext())
+        run_id = _new_id()
+        listener = compose((*self._listeners, *((on_event,) if on_event else ())))
+
+        async def run_step(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
+            call = step_call(step, task, files, answers)
+            return await self._run(call, on_event=on_event, run_id=run_id, step_id=step.step_id)
+
+        return await WorkflowRun(
+            accepted,
+            run_id=run_id,
+            run_step=run_step,
+            is_fatal=_stops_run,
+            sequential=sequential,
+            on_event=listener,
+        ).execute()
+
+    def load_workflow(
+        self, workflow: str | Workflow | Mapping[str, object] | Sequence[str]
+    ) -> Workflow:
+        """The checked workflow of that name, or of that definition.
+
+        Raises:
+            WorkflowDefinitionError: with every problem of it.
+        """
+        from claude_force.workflows.library import load_workflow  # noqa: PLC0415 - one call needs none
+
+        return load_workflow(workflow, self.settings.workflows, self._agent_problem)
+
+    def _agent_problem(self, name: str) -> str | None:
+        try:
+            self.registry.get(name)
+        except ClaudeForceError as error:
+            return str(error)
+        return None
+
+    async def _run(
+        self,
+        call: AgentCall,
+        *,
+        on_event: EventListener | None = None,
+        run_id: str | None = None,
+        step_id: str | None = None,
+    ) -> AgentResult:
+        context = CallContext(
+            call_id=_new_id(),
+            agent_name=call.agent_name,
+            run_id=run_id,
+            step_id=step_id,
+            timeout_seconds=call.timeout_seconds or self.timeout_seconds,
+        )
+        request = call.to_request(self.registry, context)
+        listeners = self._listeners if on_event is None else (*self._listeners, on_event)
+        return await ask(self._runtime.client(), request, compose(listeners))
+
+
+def _stops_run(error: ClaudeForceError) -> bool:
+    return isinstance(error, CallError) and action_for(error) is Action.STOP_RUN
+
+
+def _as_call(call: CallLike) -> AgentCall:
+    return call if isinstance(call, AgentCall) else AgentCall(agent_name=call[0], task=call[1])
+
+
+def _index(outcome: AgentOutcome) -> int:
+    return outcome.index
+
+
+def _failures(failed: Sequence[AgentOutcome], total: int) -> str:
+    lines = [
+        f"  {outcome.item_id} ({outcome.agent_name}): {outcome.error}" for outcome in failed[:5]
+    ]
+    if len(failed) > len(lines):
+        lines.append(f"  … and {len(failed) - len(lines)} more")
+    return (
+        f"{len(failed)} of {total} calls failed; the other {total - len(failed)} results are in the "
+        "`outcomes` of this error:\n" + "\n".join(lines)
+    )
+
+
+def _new_id() -> str:
+    return os.urandom(8).hex()

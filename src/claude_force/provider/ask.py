@@ -1,0 +1,82 @@
+"""One call from the request to the result, told as events."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from claude_force.domain.errors import CallError
+from claude_force.domain.events import CallFailed, CallFinished, CallStarted
+from claude_force.domain.results import AgentResult
+from claude_force.provider.completeness import incomplete_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claude_force.domain.events import Event, EventListener
+    from claude_force.domain.messages import MessageRequest, MessageResponse
+    from claude_force.provider.client import ModelClient
+
+
+async def ask(
+    client: ModelClient, request: MessageRequest, on_event: EventListener | None
+) -> AgentResult:
+    """The result of one request, told to ``on_event`` from `CallStarted` to `CallFinished` or `CallFailed`.
+
+    Raises:
+        IncompleteAnswerError: an answer came back, but not a complete one.
+        CallError: none came back.
+    """
+    context = request.context
+    began = time.monotonic()
+    if on_event is not None:
+        on_event(
+            CallStarted(
+                context.call_id, context.agent_name, request.model, context.run_id, context.step_id
+            )
+        )
+    try:
+        response = await client.send(request, on_event)
+        if not response.complete:
+            raise incomplete_answer(request, response)
+    except CallError as error:
+        error.agent_name = context.agent_name
+        if on_event is not None:
+            seconds = time.monotonic() - began
+            on_event(
+                CallFailed(context.call_id, context.agent_name, error.kind, str(error), seconds)
+            )
+        raise
+    result = _result(request, response, time.monotonic() - began)
+    if on_event is not None:
+        on_event(CallFinished(context.call_id, result))
+    return result
+
+
+def _result(request: MessageRequest, response: MessageResponse, seconds: float) -> AgentResult:
+    return AgentResult(
+        agent_name=request.context.agent_name,
+        text=response.text,
+        stop_reason=response.stop_reason,
+        model=response.model,
+        requested_model=request.model,
+        usage=response.usage,
+        lost_usages=response.lost_usages,
+        cost_usd=response.cost_usd,
+        cached=response.cached,
+        attempts=response.attempts,
+        seconds=seconds,
+        request_id=response.request_id,
+    )
+
+
+def compose(listeners: Sequence[EventListener]) -> EventListener | None:
+    """One listener for all of them; None for none, so that nobody makes events that nobody hears."""
+    if len(listeners) < 2:
+        return listeners[0] if listeners else None
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
