@@ -1,0 +1,93 @@
+"""What the simulator can tell about a request: which agent, how large, which files, the first lines of the task.
+
+It reads loosely: a prompt that looks different gives fewer lines, never an error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from claude_force.domain.tokens import estimate_tokens
+
+if TYPE_CHECKING:
+    from claude_force.simulator.prompts import Prompt
+
+MAX_ATTACHMENTS: Final = 8
+MAX_TASK_LINES: Final = 4
+MAX_LINE_CHARACTERS: Final = 100
+# Only so much of a prompt is looked at: the answer to a huge request is as fast as to a small one.
+_LOOKED_AT_CHARACTERS: Final = 200_000
+_LOOKED_AT_TAGS: Final = 200
+
+_OPENING = re.compile(r'<([A-Za-z][\w-]*)((?:\s+[\w-]+="[^"<>]*")+)\s*>')
+_NAME = re.compile(r'\b(?:path|name|file|id|step|from|title)="([^"<>]*)"')
+_ONLY_TAG = re.compile(r"</?[A-Za-z][^<>]*>\Z")
+
+
+def describe_request(prompt: Prompt) -> list[str]:
+    """Lines that tell a reader what this agent was given."""
+    tasks = prompt.texts("user")
+    text = "\n".join(tasks)
+    attachments, rest = _attachments(text[:_LOOKED_AT_CHARACTERS])
+    effort = (prompt.body.get("output_config") or {}).get("effort")
+    lines = [
+        f"agent: {_agent(prompt)}",
+        f"model asked: {prompt.model}" + (f", effort {effort}" if effort else ""),
+        f"given: about {prompt.total_tokens} tokens, {len(text.splitlines())} lines of task",
+    ]
+    lines += [f"attached: {name} ({size})" for name, size in attachments[:MAX_ATTACHMENTS]]
+    if len(attachments) > MAX_ATTACHMENTS:
+        lines.append(f"attached: {len(attachments) - MAX_ATTACHMENTS} more")
+    first_lines = _first_lines(rest)
+    if first_lines:
+        lines += ["the task begins:", *(f"> {line}" for line in first_lines)]
+    return lines
+
+
+def _agent(prompt: Prompt) -> str:
+    system = next((text for text in prompt.texts("system") if text.strip()), "")
+    lines = (line.strip("# \t") for line in system[:4_000].splitlines())
+    first = next((line for line in lines if line and not _ONLY_TAG.match(line)), "")
+    return _short(first) if first else "no system prompt"
+
+
+def _attachments(text: str) -> tuple[list[tuple[str, str]], str]:
+    """Name and size of each delimited block, and the text without them."""
+    found = []
+    outside = []
+    position = 0
+    for _ in range(_LOOKED_AT_TAGS):
+        match = _OPENING.search(text, position)
+        if match is None:
+            break
+        end = text.find(f"</{match.group(1)}", match.end())
+        name = _NAME.search(match.group(2))
+        if end < 0 or name is None:
+            outside.append(text[position : match.end()])
+            position = match.end()
+            continue
+        body = text[match.end() : end]
+        size = f"{len(body.strip().splitlines())} lines, about {estimate_tokens(body)} tokens"
+        found.append((_short(f"{match.group(1)} {name.group(1)}"), size))
+        outside.append(text[position : match.start()])
+        closed = text.find(">", end)
+        position = closed + 1 if closed >= 0 else len(text)
+    return found, "".join([*outside, text[position:]])
+
+
+def _first_lines(text: str) -> list[str]:
+    lines: list[str] = []
+    for raw in text[:20_000].splitlines():
+        line = raw.strip()
+        if line and not _ONLY_TAG.match(line):
+            lines.append(_short(line))
+        if len(lines) == MAX_TASK_LINES:
+            break
+    return lines
+
+
+def _short(line: str) -> str:
+    if len(line) <= MAX_LINE_CHARACTERS:
+        return line
+    return line[: MAX_LINE_CHARACTERS - 1].rstrip() + "…"
