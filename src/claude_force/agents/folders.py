@@ -68,18 +68,14 @@ def _entries(path: str) -> tuple[list[str], list[str]]:
     folders: list[str] = []
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.name.lower().endswith(".md"):
-                if not entry.is_dir():
-                    files.append(entry.path)
-                    continue
-            elif not _may_be_folder(entry):
-                continue
-            if _may_be_folder(entry):
+            if _is_folder(entry):
                 folders.append(entry.path)
+            elif entry.name.lower().endswith(".md"):
+                files.append(entry.path)
     return files, folders
 
 
-def _may_be_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.name != ".git" and entry.is_dir()
     except OSError:  # a link that leads round in a circle

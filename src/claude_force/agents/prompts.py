@@ -140,7 +140,7 @@ def _user_blocks(
         *(("result", "from", result.label, clean_text(result.text)) for result in upstream),
     ]
     question = clean_text(task).strip()
-    contents = [question, *(part[3] for part in parts)]
+    contents = [question, *(text for _, _, label, content in parts for text in (label, content))]
     block_id = _unused_id(seeds=[text for part in parts for text in part], contents=contents)
     blocks = [
         _delimited(tag, block_id, f' {attribute}="{_attribute(value)}"', text)
@@ -148,7 +148,7 @@ def _user_blocks(
     ]
     if blocks:
         blocks.insert(0, _preamble(block_id))
-    blocks.append(_delimited("task", block_id, "", question))
+    blocks.append(_delimited("task", block_id, "", question).removesuffix("\n"))
     return tuple(TextBlock(text) for text in blocks)
 
 
