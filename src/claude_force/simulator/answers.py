@@ -5,7 +5,6 @@ The same request and seed give the same answer, byte for byte, whenever and howe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -35,8 +34,7 @@ _NOTES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class Block(msgspec.Struct, frozen=True, kw_only=True):
     """One content block of an answer."""
 
     # text, thinking or tool_use.
@@ -48,8 +46,7 @@ class Block:
     tool_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One answer, whole."""
 
     blocks: tuple[Block, ...]
@@ -65,46 +62,49 @@ def make_answer(
 ) -> Answer:
     """The answer to a prompt; a fault that is a stop reason decides how it ends."""
     draws = Draws(seed, prompt.fingerprint)
-    body = prompt.body
-    stop_reason: str | None = "end_turn"
-    stop_sequence = None
-    blocks = _thinking(prompt, scenario)
-    if fault is FaultKind.TOOL_USE or (body.get("tool_choice") or {}).get("type") in {
-        "any",
-        "tool",
-    }:
-        blocks.append(_tool_use(prompt, draws))
-        stop_reason = "tool_use"
-    elif fault is FaultKind.EMPTY_TEXT:
-        blocks.append(Block(kind="text", text=""))
-    elif fault is not FaultKind.REFUSAL:
-        text = _text(prompt, draws, scenario)
-        text, stop_sequence = _stopped(text, body.get("stop_sequences") or ())
-        blocks += [Block(kind="text", text=part) for part in _split(text, scenario.text_blocks)]
-    if stop_sequence is not None:
-        stop_reason = "stop_sequence"
+    blocks, stop_reason, stop_sequence = _content(prompt, draws, scenario, fault)
     if fault is not None and fault in STOP_REASONS:
         stop_reason = STOP_REASONS[fault]
-    if fault in {FaultKind.MAX_TOKENS, FaultKind.CONTEXT_EXCEEDED}:
-        blocks = _within(blocks, max(1, _tokens(blocks) // 2))
-    if _tokens(blocks) > body.get("max_tokens", 1 << 62):
-        blocks, stop_reason, stop_sequence = _within(blocks, body["max_tokens"]), "max_tokens", None
-    return _answer(blocks, stop_reason, stop_sequence)
-
-
-def _answer(blocks: list[Block], stop_reason: str | None, stop_sequence: str | None) -> Answer:
-    thinking = [block for block in blocks if block.kind == "thinking"]
+        if fault in _CUT_SHORT:
+            blocks = _within(blocks, max(1, _tokens(blocks) // 2))
+    output_tokens = _tokens(blocks)
+    max_tokens = prompt.body.get("max_tokens", output_tokens)
+    if output_tokens > max_tokens:
+        blocks, stop_reason, stop_sequence = _within(blocks, max_tokens), "max_tokens", None
+        output_tokens = _tokens(blocks)
     return Answer(
         blocks=tuple(blocks),
         stop_reason=stop_reason,
         # Even an answer without a text costs the token that ends it.
-        output_tokens=max(1, _tokens(blocks)),
-        thinking_tokens=_tokens(thinking),
+        output_tokens=max(1, output_tokens),
+        thinking_tokens=_tokens([b for b in blocks if b.kind == "thinking"]),
         stop_sequence=stop_sequence,
         stop_details=_REFUSAL if stop_reason == "refusal" else None,
     )
 
 
+def _content(
+    prompt: Prompt, draws: Draws, scenario: Scenario, fault: FaultKind | None
+) -> tuple[list[Block], str | None, str | None]:
+    """Blocks, stop reason and stop sequence before any fault or limit cuts them."""
+    blocks = _thinking(prompt, scenario)
+    tool_choice = prompt.body.get("tool_choice")
+    if fault is FaultKind.TOOL_USE or (tool_choice and tool_choice["type"] in {"any", "tool"}):
+        return [*blocks, _tool_use(prompt, draws)], "tool_use", None
+    if fault is FaultKind.EMPTY_TEXT:
+        return [*blocks, Block(kind="text", text="")], "end_turn", None
+    if fault is FaultKind.REFUSAL:
+        return blocks, "refusal", None
+    text = _text(prompt, draws, scenario)
+    stop_sequence = None
+    if sequences := prompt.body.get("stop_sequences"):
+        text, stop_sequence = _stopped(text, sequences)
+    parts = [text] if scenario.text_blocks == 1 else _split(text, scenario.text_blocks)
+    blocks += [Block(kind="text", text=part) for part in parts]
+    return blocks, "end_turn" if stop_sequence is None else "stop_sequence", stop_sequence
+
+
+_CUT_SHORT: Final = frozenset({FaultKind.MAX_TOKENS, FaultKind.CONTEXT_EXCEEDED})
 _REFUSAL: Final = {
     "type": "refusal",
     "category": "general_harms",
@@ -159,7 +159,7 @@ def _tool_use(prompt: Prompt, draws: Draws) -> Block:
     )
 
 
-def _stopped(text: str, sequences: list[str] | tuple[str, ...]) -> tuple[str, str | None]:
+def _stopped(text: str, sequences: list[str]) -> tuple[str, str | None]:
     found = [(text.find(sequence), sequence) for sequence in sequences if sequence in text]
     if not found:
         return text, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from claude_force.simulator.batches import (
@@ -74,7 +73,7 @@ class Api:
             response = error_response(exc.status, exc.message, code=exc.code, request_id=request_id)
         if response.status >= 400:
             platform.counters.errors[response.status] += 1
-        return self._counted(response)
+        return response
 
     def _endpoint(self, request: HttpRequest) -> _Endpoint:
         endpoints = self._fixed.get(request.path) or self._by_id(request.path)
@@ -106,22 +105,6 @@ class Api:
             return response
         self._platform.counters.faults[fault.kind.value] += 1
         return distort(response, fault, epoch_seconds=self._platform.wall_clock())
-
-    def _counted(self, response: Response) -> Response:
-        counters = self._platform.counters
-        counters.request_began()
-        if response.on_end is None and response.instant:
-            # The usual refusal: it begins and ends in the same moment.
-            counters.request_ended()
-            return response
-        on_end = response.on_end
-
-        def ended(complete: bool) -> None:  # noqa: FBT001  # the callback's one argument
-            counters.request_ended()
-            if on_end is not None:
-                on_end(complete)
-
-        return replace(response, on_end=ended)
 
 
 def _check_host(request: HttpRequest) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import dataclasses
 from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from claude_force.simulator.errors import error_response
 from claude_force.simulator.faults import Fault, FaultKind, RetryAfter
@@ -13,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class _HttpError:
+class _HttpError(msgspec.Struct, frozen=True):
     status: int
     message: str
     code: str | None = None
@@ -203,7 +205,7 @@ def _early_end(response: Response, _fault: Fault, _now: float) -> Response:
 def _error_event(response: Response, fault: Fault, now: float) -> Response:
     error_type, message, http_kind = _STREAM_ERRORS[fault.kind]
     if not response.chunked:
-        return distort(response, replace(fault, kind=http_kind), epoch_seconds=now)
+        return distort(response, dataclasses.replace(fault, kind=http_kind), epoch_seconds=now)
     event = (
         b'event: error\ndata: {"type":"error","error":{"type":"%b","message":"%b"},"request_id":"%b"}\n\n'
         % (error_type, message, response.request_id.encode())

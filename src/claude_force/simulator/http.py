@@ -11,7 +11,6 @@ import socket
 import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote
 
 import httptools
 
@@ -29,6 +28,8 @@ from claude_force.simulator.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from claude_force.simulator.stats import Counters
+
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_PIPELINED_REQUESTS: Final = 64
 _FLOOD_CHUNK: Final = b"x" * 65_536
@@ -44,11 +45,13 @@ class Connection(asyncio.Protocol):
         max_body_bytes: Callable[[str], int],
         date: HttpDate,
         connections: set[Connection],
+        counters: Counters,
     ) -> None:
         self._handle = handle
         self._max_body_bytes = max_body_bytes
         self._date = date
         self._connections = connections
+        self._counters = counters
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[tuple[HttpRequest, bool]] = deque()
@@ -184,7 +187,7 @@ class Connection(asyncio.Protocol):
         path, _, query = self._url.decode("latin-1").partition("?")
         request = HttpRequest(
             method=self._parser.get_method().decode("latin-1"),
-            path=unquote(path) if "%" in path else path,
+            path=path,
             query=query,
             headers=self._headers,
             body=b"".join(self._body),
@@ -199,9 +202,11 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: HttpRequest, *, keep_alive: bool) -> None:
         response = self._handle(request)
+        self._counters.request_began()
         keep_alive = keep_alive and not response.close
         if response.instant:
             self._write_whole(response, keep_alive=keep_alive)
+            self._counters.request_ended()
             return
         self._task = asyncio.get_running_loop().create_task(
             self._play(response, keep_alive=keep_alive)
@@ -222,6 +227,7 @@ class Connection(asyncio.Protocol):
 
     def _played(self, task: asyncio.Task[None]) -> None:
         self._task = None
+        self._counters.request_ended()
         if not task.cancelled() and (error := task.exception()) is not None:
             self.close()
             raise error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from claude_force.domain.models import model_class, model_facts
 from claude_force.simulator.answers import Answer, make_answer

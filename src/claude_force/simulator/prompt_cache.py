@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from claude_force.domain.models import prompt_cache_minimum
 from claude_force.domain.usage import Usage
@@ -20,29 +21,26 @@ _SWEEP_ABOVE_ENTRIES: Final = 10_000
 _Key = tuple[str, str, bytes]
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(msgspec.Struct):
     ttl: str
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Point:
+class _Point(msgspec.Struct, frozen=True):
     # The prefix up to here, and what the block behind it asks for.
     key: _Key
     tokens: int
     ttl: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheUse:
+class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
     """What one request does with the cache."""
 
     # Input only; `output_tokens` is 0.
     usage: Usage
     # What becomes readable when the response begins.
-    _written: tuple[tuple[_Key, str], ...]
-    _started_at: float
+    written: tuple[tuple[_Key, str], ...]
+    started_at: float
 
 
 class PromptCache:
@@ -67,17 +65,17 @@ class PromptCache:
             cache_write_1h_tokens=tokens_by_ttl["1h"],
             cache_read_tokens=read,
         )
-        return CacheUse(usage=usage, _written=written, _started_at=now)
+        return CacheUse(usage=usage, written=written, started_at=now)
 
     def begin(self, use: CacheUse) -> None:
         """The response has begun: what it writes can be read from now on. Lifetimes count from its start."""
-        for key, ttl in use._written:  # noqa: SLF001  # the two types are one unit
-            expires_at = use._started_at + LIFETIME_SECONDS[ttl]  # noqa: SLF001
+        for key, ttl in use.written:
+            expires_at = use.started_at + LIFETIME_SECONDS[ttl]
             entry = self._entries.get(key)
             if entry is None or entry.expires_at < expires_at:
                 self._entries[key] = _Entry(ttl, expires_at)
         if len(self._entries) > _SWEEP_ABOVE_ENTRIES:
-            self._sweep(use._started_at)  # noqa: SLF001
+            self._sweep(use.started_at)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,8 +22,7 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 _NOT_IN_FINGERPRINT: Final = ("stream", "metadata")
 
 
-@dataclass(frozen=True, slots=True)
-class PromptBlock:
+class PromptBlock(msgspec.Struct, frozen=True):
     """One block of the prompt."""
 
     # tool, system, or the role of the message.
@@ -37,8 +35,7 @@ class PromptBlock:
     cache_ttl: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """One request to the model."""
 
     model: str

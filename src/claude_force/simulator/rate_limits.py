@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from claude_force.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,8 +76,7 @@ class TokenBucket:
         return max(0.0, missing / self.per_second)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """A bucket is empty."""
 
     # requests, input-tokens or output-tokens.

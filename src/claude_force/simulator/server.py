@@ -165,6 +165,7 @@ class Simulator:
             max_body_bytes=max_body_bytes,
             date=self._date,
             connections=self._connections,
+            counters=self._platform.counters,
         )
 
 

@@ -24,6 +24,10 @@ _CHARACTERS_PER_TOKEN: Final = 3.8
 SIGNATURE: Final = "c2ltdWxhdGVk"
 _PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 _MESSAGE_STOP: Final = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+_TEXT_START: Final = (
+    b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,'
+    b'"content_block":{"type":"text","text":""}}\n\n'
+)
 _DELTA_FIELD: Final = {
     "text": (b"text_delta", b"text"),
     "thinking": (b"thinking_delta", b"thinking"),
@@ -120,27 +124,21 @@ def _block_object(block: Block) -> JsonObject:
 
 
 def _message_start(prompt: Prompt, message_id: str, usage: Usage) -> bytes:
-    message: JsonObject = {
-        "id": message_id,
-        "type": "message",
-        "role": "assistant",
-        "model": prompt.model,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": usage_object(usage, 1),
-    }
-    data = _encode({"type": "message_start", "message": message})
-    return b"event: message_start\ndata: %b\n\n" % data
+    return (
+        b'event: message_start\ndata: {"type":"message_start","message":{"id":"%b","type":"message",'
+        b'"role":"assistant","model":%b,"content":[],"stop_reason":null,"stop_sequence":null,'
+        b'"usage":%b}}\n\n'
+        % (message_id.encode(), _encode(prompt.model), _encode(usage_object(usage, 1)))
+    )
 
 
 def _block_start(index: int, block: Block) -> bytes:
+    if block.kind == "text":
+        return _TEXT_START % index
     if block.kind == "thinking":
         start: JsonObject = {"type": "thinking", "thinking": "", "signature": ""}
-    elif block.kind == "tool_use":
-        start = {"type": "tool_use", "id": block.tool_id, "name": block.tool_name, "input": {}}
     else:
-        start = {"type": "text", "text": ""}
+        start = {"type": "tool_use", "id": block.tool_id, "name": block.tool_name, "input": {}}
     return (
         b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
         % (index, _encode(start))
