@@ -1,0 +1,160 @@
+"""Options that several commands share, and what they come to."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from claude_force.domain.events import EventListener
+    from claude_force.domain.messages import Effort
+    from claude_force.orchestrator import AsyncAgentOrchestrator
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_DEFAULT_SCENARIO = "calm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What every `run` command takes."""
+
+    config: Path | None
+    agents: Path | None
+    base_url: str | None
+    timeout: float | None
+    max_concurrent: int | None
+    max_retries: int | None
+    simulate: bool
+    scenario: str | None
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerOptions:
+    """What a single answer may be asked to be."""
+
+    model: str | None
+    max_tokens: int
+    effort: Effort | None
+
+
+def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """One decorator out of several; help shows them in this order."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else."
+)
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="A claude.json, in place of the project's own.",
+)
+agents_option = click.option(
+    "--agents",
+    type=click.Path(path_type=Path),
+    help="A folder of agents that goes before every other place.",
+)
+
+run_options = apply(
+    config_option,
+    agents_option,
+    click.option("--base-url", help="Address of the API, in place of ANTHROPIC_BASE_URL."),
+    click.option(
+        "--timeout", type=float, metavar="SECONDS", help="Deadline of one call, retries included."
+    ),
+    click.option(
+        "--max-concurrent", type=int, metavar="N", help="Requests under way at the same time."
+    ),
+    click.option(
+        "--max-retries", type=int, metavar="N", help="Requests of one call beyond the first."
+    ),
+    click.option(
+        "--simulate",
+        is_flag=True,
+        help="Answer from the built-in simulator: no key, and no model runs.",
+    ),
+    click.option(
+        "--scenario", metavar="NAME|FILE", help="How the simulator behaves; implies --simulate."
+    ),
+    json_option,
+)
+answer_options = apply(
+    click.option(
+        "--model", help="sonnet, opus, haiku, fable or a full id, in place of the agent's own."
+    ),
+    click.option(
+        "--max-tokens", type=int, default=4096, show_default=True, help="Longest answer in tokens."
+    ),
+    click.option(
+        "--effort",
+        type=click.Choice(["low", "medium", "high", "max"]),
+        help="How hard the model thinks.",
+    ),
+)
+file_option = click.option(
+    "--file",
+    "-f",
+    "files",
+    multiple=True,
+    metavar="PATH",
+    help="A file, a folder or a glob to attach; may be given several times.",
+)
+
+
+def split_options(values: dict[str, Any]) -> tuple[RunOptions, AnswerOptions]:
+    """The shared options out of a command's arguments."""
+    answer = AnswerOptions(
+        model=values.pop("model", None),
+        max_tokens=values.pop("max_tokens", 4096),
+        effort=values.pop("effort", None),
+    )
+    names = RunOptions.__dataclass_fields__
+    return RunOptions(**{name: values.pop(name) for name in names}), answer
+
+
+@asynccontextmanager
+async def open_orchestrator(
+    options: RunOptions, *, listeners: Sequence[EventListener] = ()
+) -> AsyncIterator[AsyncAgentOrchestrator]:
+    """The orchestrator that the options ask for; with ``--simulate`` beside a simulator of its own."""
+    from claude_force.orchestrator import AsyncAgentOrchestrator
+
+    def build(*, api_key: str | None, base_url: str | None) -> AsyncAgentOrchestrator:
+        return AsyncAgentOrchestrator(
+            options.config,
+            api_key,
+            base_url=base_url,
+            max_concurrent=options.max_concurrent,
+            max_retries=options.max_retries,
+            timeout_seconds=options.timeout,
+            agents_dir=options.agents,
+            listeners=listeners,
+        )
+
+    if not (options.simulate or options.scenario):
+        async with build(api_key=None, base_url=options.base_url) as force:
+            yield force
+        return
+    from claude_force.simulator import Simulator
+
+    click.echo("Simulated: no model runs, the answers are made up.", err=True)
+    async with (
+        Simulator(scenario=options.scenario or _DEFAULT_SCENARIO) as simulator,
+        build(api_key="simulated", base_url=simulator.base_url) as force,
+    ):
+        yield force

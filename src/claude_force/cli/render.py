@@ -1,0 +1,136 @@
+"""Numbers and texts as a person reads them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from claude_force.agents.cleaning import clean_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from decimal import Decimal
+
+    from claude_force.domain.errors import ClaudeForceError
+    from claude_force.domain.results import AgentResult, StepResult
+    from claude_force.domain.usage import Usage
+
+
+def dollars(cost_usd: Decimal | None) -> str:
+    """An amount with enough digits to be worth reading; an unknown one says so."""
+    if cost_usd is None:
+        return "price unknown"
+    if cost_usd == 0:
+        return "$0"
+    return (
+        f"${cost_usd:.2f}"
+        if cost_usd >= 1
+        else f"${cost_usd:.4f}"
+        if cost_usd >= 0.0001
+        else f"${cost_usd:.7f}"
+    )
+
+
+def tokens(usage: Usage) -> str:
+    """Tokens in and out; cached ones are named where there are any."""
+    cached = (
+        f", {usage.cache_read_tokens:,} from the prompt cache" if usage.cache_read_tokens else ""
+    )
+    return f"{usage.total_input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out"
+
+
+def summary(result: AgentResult) -> str:
+    """One line on how an answer came about."""
+    retried = f" · {result.attempts} attempts" if result.attempts > 1 else ""
+    return (
+        f"{result.agent_name} · {result.model} · {tokens(result.usage)} · {dollars(result.cost_usd)} · "
+        f"{result.seconds:.1f} s{retried}"
+    )
+
+
+def result_json(result: AgentResult) -> dict[str, Any]:
+    """A result as JSON; dollars as text, so that no digit is lost."""
+    return {
+        "ok": result.ok,
+        "agent": result.agent_name,
+        "text": result.text,
+        "stop_reason": result.stop_reason,
+        "model": result.model,
+        "requested_model": result.requested_model,
+        "usage": usage_json(result.usage),
+        "cost_usd": None if result.cost_usd is None else str(result.cost_usd),
+        "attempts": result.attempts,
+        "seconds": round(result.seconds, 3),
+        "request_id": result.request_id,
+    }
+
+
+def usage_json(usage: Usage) -> dict[str, int]:
+    """Token counts as JSON."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "cache_write_5m_tokens": usage.cache_write_5m_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "output_tokens": usage.output_tokens,
+    }
+
+
+def error_json(error: ClaudeForceError) -> dict[str, Any]:
+    """An error as JSON: a stable word, and the message."""
+    return {"kind": error.kind, "message": str(error), "exit_code": error.exit_code}
+
+
+def step_json(step: StepResult) -> dict[str, Any]:
+    """A step of a workflow as JSON."""
+    return {
+        "step": step.step_id,
+        "agent": step.agent_name,
+        "state": step.state,
+        "reason": step.reason,
+        "started_seconds": _rounded(step.started_seconds),
+        "ended_seconds": _rounded(step.ended_seconds),
+        "result": result_json(step.result) if step.result else None,
+        "error": error_json(step.error) if step.error else None,
+    }
+
+
+def print_json(value: object) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def print_text(text: str) -> None:
+    """A text of a model on stdout, without anything that would steer the terminal."""
+    click.echo(clean_text(text))
+
+
+def columns(rows: Iterable[Sequence[str]], *, width: int) -> list[str]:
+    """Rows as aligned lines; the last column takes what is left of ``width`` and is cut there."""
+    table = [[" ".join(cell.split()) for cell in row] for row in rows]
+    if not table:
+        return []
+    widths = [max(len(row[index]) for row in table) for index in range(len(table[0]) - 1)]
+    room = max(width - sum(widths) - 2 * len(widths), 20)
+    lines = []
+    for row in table:
+        last = row[-1] if len(row[-1]) <= room else row[-1][: room - 1] + "…"
+        lines.append(
+            "  ".join(
+                [*(cell.ljust(size) for cell, size in zip(row, widths, strict=False)), last]
+            ).rstrip()
+        )
+    return lines
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; 120 where stdout is none, so that a file is not cut at a chance width."""
+    import shutil
+
+    return shutil.get_terminal_size((120, 24)).columns
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

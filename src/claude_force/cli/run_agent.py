@@ -1,0 +1,162 @@
+"""``run agent``: one agent, its answer streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from claude_force.cli.options import (
+    AnswerOptions,
+    RunOptions,
+    answer_options,
+    apply,
+    file_option,
+    open_orchestrator,
+    run_options,
+    split_options,
+)
+from claude_force.domain.errors import ClaudeForceError, TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claude_force.agents.attachments import Attachment
+    from claude_force.domain.results import AgentResult
+    from claude_force.orchestrator import AsyncAgentOrchestrator
+
+_agent_options = apply(
+    file_option,
+    answer_options,
+    run_options,
+    click.option(
+        "--stream/--no-stream",
+        default=True,
+        help="Print text as it arrives, or the whole answer once it is complete.",
+    ),
+    click.option(
+        "--async",
+        "_async",
+        is_flag=True,
+        help="Accepted for older scripts; every call is asynchronous.",
+    ),
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  claude-force run agent code-reviewer --task "Review this" --file src/app.py
+  git diff | claude-force run agent code-reviewer --task "Review this diff" -"""
+)
+@click.argument("name")
+@click.argument("stdin", required=False, type=click.Choice(["-"]), metavar="[-]")
+@click.option("--task", "-t", help="What to do. With '-' alone, stdin is the task.")
+@_agent_options
+def agent(name: str, stdin: Literal["-"] | None, task: str | None, **values: Any) -> None:  # noqa: ANN401 - click's
+    """Run the agent NAME and stream its answer to stdout; '-' attaches stdin."""
+    if task is None and stdin is None:
+        raise TaskError(
+            'There is no task. Give one with --task "…", or pipe it in and name it with "-".'
+        )
+    piped = _read_stdin() if stdin else None
+    if task is None and piped is not None:
+        task, piped = piped.text, None
+    _run(name, task or "", piped, values)
+
+
+@click.command(hidden=True)
+@click.argument("name", metavar="AGENT")
+@click.argument("task")
+@_agent_options
+def execute(name: str, task: str, **values: Any) -> None:  # noqa: ANN401 - click's
+    """Run AGENT on TASK: the older form of `run agent`."""
+    _run(name, task, None, values)
+
+
+def _run(name: str, task: str, piped: Attachment | None, values: dict[str, Any]) -> None:
+    values.pop("_async")
+    patterns, stream = values.pop("files"), values.pop("stream")
+    options, answer = split_options(values)
+    try:
+        files = _attachments(patterns, piped)
+        result = asyncio.run(
+            _ask(name, task, files, options, answer, stream=stream and not options.as_json)
+        )
+    except ClaudeForceError as error:
+        if options.as_json:
+            from claude_force.cli.render import error_json, print_json
+
+            print_json({"ok": False, "agent": name, "error": error_json(error)})
+        raise
+    _report(result, options, streamed=stream and not options.as_json)
+
+
+async def _ask(
+    name: str,
+    task: str,
+    files: tuple[Attachment, ...],
+    options: RunOptions,
+    answer: AnswerOptions,
+    *,
+    stream: bool,
+) -> AgentResult:
+    async with open_orchestrator(options) as force:
+        if not stream:
+            return await force.run_agent(
+                name, task, answer.model, answer.max_tokens, effort=answer.effort, files=files
+            )
+        return await _ask_streaming(force, name, task, files, answer)
+
+
+async def _ask_streaming(
+    force: AsyncAgentOrchestrator,
+    name: str,
+    task: str,
+    files: tuple[Attachment, ...],
+    answer: AnswerOptions,
+) -> AgentResult:
+    from claude_force.cli.answer_printer import AnswerPrinter
+    from claude_force.domain.events import CallFinished
+
+    printer = AnswerPrinter(sys.stdout, sys.stderr)
+    result: AgentResult | None = None
+    events = force.stream_agent(
+        name, task, answer.model, answer.max_tokens, effort=answer.effort, files=files
+    )
+    try:
+        async for event in events:
+            printer(event)
+            if isinstance(event, CallFinished):
+                result = event.result
+    finally:
+        printer.end()
+    assert result is not None  # noqa: S101 - the stream ends in CallFinished or raises
+    return result
+
+
+def _attachments(patterns: Sequence[str], piped: Attachment | None) -> tuple[Attachment, ...]:
+    files: tuple[Attachment, ...] = () if piped is None else (piped,)
+    if not patterns:
+        return files
+    from claude_force.cli.files import collect
+
+    return collect(patterns) + files
+
+
+def _read_stdin() -> Attachment:
+    from claude_force.agents.attachments import stdin_attachment
+
+    return stdin_attachment(sys.stdin.buffer.read())
+
+
+def _report(result: AgentResult, options: RunOptions, *, streamed: bool) -> None:
+    from claude_force.cli.render import print_json, print_text, result_json, summary
+
+    if options.as_json:
+        print_json(result_json(result))
+    elif not streamed:
+        print_text(result.text)
+    click.echo(summary(result), err=True)

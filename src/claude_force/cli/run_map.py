@@ -1,0 +1,185 @@
+"""``run map``: one agent over many inputs, resumable by its results file."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from claude_force.cli.options import answer_options, open_orchestrator, run_options, split_options
+from claude_force.domain.errors import ConfigError, ItemsError, PartialFailureError
+
+if TYPE_CHECKING:
+    from claude_force.agents.calls import AgentCall
+    from claude_force.agents.registry import AgentRegistry
+    from claude_force.cli.map_progress import MapProgress
+    from claude_force.cli.options import AnswerOptions, RunOptions
+    from claude_force.domain.results import AgentOutcome
+    from claude_force.workflows.items import MapItem
+    from claude_force.workflows.results_file import ResultsFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapPlan:
+    """What is asked, and in which way."""
+
+    agent_name: str
+    items: dict[str, MapItem]
+    answer: AnswerOptions
+    # Content key of each item's request, by its id.
+    keys: dict[str, str]
+
+    def call(self, item_id: str) -> AgentCall:
+        """The call of one item; its files are read now."""
+        return _call(self.items[item_id], self.agent_name, self.answer)
+
+
+@click.command("map")
+@click.argument("name", metavar="AGENT")
+@click.option(
+    "--items", required=True, type=click.Path(path_type=Path), help="JSON Lines with the inputs."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="JSON Lines with the results; a rerun goes on from it.",
+)
+@answer_options
+@run_options
+def run_map(name: str, items: Path, out: Path | None, **values: Any) -> None:  # noqa: ANN401 - click's
+    """Run AGENT over every line of the items file.
+
+    A line of the items is {"task": "…"} with optional "id", "agent" and "files". Each result is written the moment
+    it is there; running the same command again does only what is missing, failed or changed.
+    """
+    options, answer = split_options(values)
+    if out is None and not options.as_json:
+        raise ConfigError("Name a file for the results with --out, or print them with --json.")
+    asyncio.run(_map(name, items, out, options, answer))
+
+
+async def _map(
+    name: str, items: Path, out: Path | None, options: RunOptions, answer: AnswerOptions
+) -> None:
+    from claude_force.cli.map_progress import MapProgress
+
+    async with open_orchestrator(options) as force:
+        plan = _plan(name, _read_items(items), answer, force.registry)
+        with ExitStack() as stack:
+            results = stack.enter_context(_results(out, plan)) if out is not None else None
+            done = results.kept.done if results else frozenset()
+            missing = [item_id for item_id in plan.items if item_id not in done]
+            _tell_kept(out, len(done), results)
+            progress = stack.enter_context(MapProgress(total=len(plan.items), done=len(done)))
+            try:
+                async for outcome in force.run_many(plan.call(item_id) for item_id in missing):
+                    _take(outcome, plan, results, progress, as_json=options.as_json)
+            finally:
+                progress.finish(out)
+    if progress.failed:
+        again = " Run the same command again to do what is missing." if out is not None else ""
+        raise PartialFailureError(f"{progress.failed} of {len(plan.items)} items failed.{again}")
+
+
+def _take(
+    outcome: AgentOutcome,
+    plan: MapPlan,
+    results: ResultsFile | None,
+    progress: MapProgress,
+    *,
+    as_json: bool,
+) -> None:
+    entry = _entry(outcome, plan)
+    if results is not None:
+        results.append(entry)
+    if as_json:
+        from claude_force.cli.render import print_json
+
+        print_json(entry)
+    progress.take(outcome)
+
+
+def _entry(outcome: AgentOutcome, plan: MapPlan) -> dict[str, Any]:
+    from claude_force.cli.render import error_json, result_json
+
+    item = plan.items[outcome.item_id]
+    head = {"id": item.item_id, "line": item.line, "key": plan.keys[outcome.item_id]}
+    if outcome.result is not None:
+        return head | result_json(outcome.result)
+    assert outcome.error is not None  # noqa: S101 - an outcome has one of the two
+    return head | {"ok": False, "agent": outcome.agent_name, "error": error_json(outcome.error)}
+
+
+def _plan(
+    name: str, items: list[MapItem], answer: AnswerOptions, registry: AgentRegistry
+) -> MapPlan:
+    """Check every item, its agent and its files before anything is sent."""
+    from claude_force.cache.fingerprint import request_key
+    from claude_force.domain.errors import InputError
+    from claude_force.domain.messages import CallContext
+
+    registry.get(name)
+    keys: dict[str, str] = {}
+    problems: list[str] = []
+    for item in items:
+        try:
+            request = _call(item, name, answer).to_request(registry, CallContext())
+            keys[str(item.item_id)] = request_key(request, origin="")
+        except InputError as error:
+            problems.append(f"  line {item.line}: {error}")
+    if problems:
+        raise ItemsError("The items cannot be used; nothing was sent:\n" + "\n".join(problems[:20]))
+    return MapPlan(
+        agent_name=name, items={str(item.item_id): item for item in items}, answer=answer, keys=keys
+    )
+
+
+def _call(item: MapItem, agent_name: str, answer: AnswerOptions) -> AgentCall:
+    from claude_force.agents.attachments import collect_files
+    from claude_force.agents.calls import AgentCall
+
+    files = collect_files(item.files, root=Path.cwd()).files if item.files else ()
+    return AgentCall(
+        agent_name=item.agent_name or agent_name,
+        task=item.task,
+        item_id=str(item.item_id),
+        files=files,
+        model=answer.model,
+        max_tokens=answer.max_tokens,
+        effort=answer.effort,
+    )
+
+
+def _read_items(path: Path) -> list[MapItem]:
+    from claude_force.workflows.items import parse_items
+
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ItemsError(
+            f"The items cannot be read from {str(path)!r}: {error.strerror}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ItemsError(f"{str(path)!r} is not UTF-8 text ({error.reason}).") from error
+    return parse_items(text.split("\n"))
+
+
+def _results(out: Path, plan: MapPlan) -> ResultsFile:
+    from claude_force.workflows.results_file import ResultsFile
+
+    return ResultsFile(out, plan.keys)
+
+
+def _tell_kept(out: Path | None, done: int, results: ResultsFile | None) -> None:
+    if results is not None and (done or results.kept.dropped):
+        dropped = (
+            f", {results.kept.dropped} failed or outdated ones are done again"
+            if results.kept.dropped
+            else ""
+        )
+        click.echo(f"{out}: {done} results are kept{dropped}.", err=True)

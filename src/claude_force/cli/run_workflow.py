@@ -1,0 +1,132 @@
+"""``run workflow``: a graph of agents."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from claude_force.cli.options import file_option, open_orchestrator, run_options, split_options
+from claude_force.cli.render import dollars, print_json, print_text, step_json, tokens, usage_json
+from claude_force.domain.errors import ClaudeForceError, PartialFailureError
+
+if TYPE_CHECKING:
+    from claude_force.agents.attachments import Attachment
+    from claude_force.cli.options import RunOptions
+    from claude_force.domain.events import Event
+    from claude_force.domain.results import StepResult, WorkflowResult
+
+_MARKS: Final = {"succeeded": "done", "failed": "FAILED", "skipped": "skipped"}
+
+
+@click.command("workflow")
+@click.argument("name")
+@click.option("--task", "-t", default="", help="What all steps work on.")
+@click.option(
+    "--sequential/--parallel",
+    default=False,
+    help="One step at a time, or each as soon as it can start (default).",
+)
+@file_option
+@run_options
+@click.option(
+    "--async",
+    "_async",
+    is_flag=True,
+    help="Accepted for older scripts; every call is asynchronous.",
+)
+def workflow(name: str, task: str, sequential: bool, **values: Any) -> None:  # noqa: ANN401 - click's
+    """Run the workflow NAME of claude.json and print what its last steps answer."""
+    values.pop("_async")
+    patterns = values.pop("files")
+    options, _ = split_options(values)
+    try:
+        files = collect_patterns(patterns)
+        result = asyncio.run(_execute(name, task, files, options, sequential=sequential))
+    except ClaudeForceError as error:
+        if options.as_json:
+            from claude_force.cli.render import error_json
+
+            print_json({"ok": False, "workflow": name, "error": error_json(error)})
+        raise
+    report(result, as_json=options.as_json)
+
+
+def collect_patterns(patterns: tuple[str, ...]) -> tuple[Attachment, ...]:
+    """The files that ``--file`` names; none cost nothing."""
+    if not patterns:
+        return ()
+    from claude_force.cli.files import collect
+
+    return collect(patterns)
+
+
+def report(result: WorkflowResult, *, as_json: bool) -> None:
+    """Print a whole run.
+
+    Raises:
+        PartialFailureError: a step failed; everything that was finished is printed before.
+    """
+    if as_json:
+        print_json(_workflow_json(result))
+    else:
+        print_text(result.text)
+    click.echo(_summary(result), err=True)
+    failed = [step for step in result.steps.values() if step.state == "failed"]
+    if failed:
+        lines = "\n".join(f"  {step.step_id} ({step.agent_name}): {step.error}" for step in failed)
+        raise PartialFailureError(f"{len(failed)} of {len(result.steps)} steps failed:\n{lines}")
+
+
+def print_step(event: Event) -> None:
+    """An event listener that tells on stderr how a run goes on."""
+    from claude_force.domain.events import AttemptFailed, StepFinished, StepStarted
+
+    if isinstance(event, StepStarted):
+        click.echo(f"  start    {event.step_id} ({event.agent_name})", err=True)
+    elif isinstance(event, StepFinished):
+        click.echo(f"  {_MARKS[event.step.state]:8} {_step_line(event.step)}", err=True)
+    elif isinstance(event, AttemptFailed) and event.retry_in_seconds is not None:
+        click.echo(f"  retry    in {event.retry_in_seconds:.1f} s ({event.error_kind})", err=True)
+
+
+async def _execute(
+    name: str, task: str, files: tuple[Attachment, ...], options: RunOptions, *, sequential: bool
+) -> WorkflowResult:
+    async with open_orchestrator(options) as force:
+        return await force.execute_workflow(
+            name, task, files=files, sequential=sequential, on_event=print_step
+        )
+
+
+def _step_line(step: StepResult) -> str:
+    if step.result is not None:
+        result = step.result
+        return f"{step.step_id}: {tokens(result.usage)}, {dollars(result.cost_usd)}, {result.seconds:.1f} s"
+    if step.error is not None:
+        return f"{step.step_id}: {step.error}"
+    return f"{step.step_id}: {step.reason}"
+
+
+def _summary(result: WorkflowResult) -> str:
+    done = sum(step.state == "succeeded" for step in result.steps.values())
+    alone = sum(step.result.seconds for step in result.steps.values() if step.result)
+    return (
+        f"{result.workflow_name}: {done} of {len(result.steps)} steps, {tokens(result.usage)}, "
+        f"{dollars(result.cost_usd)}, {result.total_time_seconds:.1f} s (one after the other: {alone:.1f} s)"
+    )
+
+
+def _workflow_json(result: WorkflowResult) -> dict[str, Any]:
+    return {
+        "ok": result.ok,
+        "workflow": result.workflow_name,
+        "run_id": result.run_id,
+        "text": result.text,
+        "execution_order": list(result.execution_order),
+        "total_time_seconds": round(result.total_time_seconds, 3),
+        "usage": usage_json(result.usage),
+        "cost_usd": None if result.cost_usd is None else str(result.cost_usd),
+        "steps": [step_json(step) for step in result.steps.values()],
+    }
