@@ -13,6 +13,7 @@ r"""The error tree. Every error that leaves this package is a `ClaudeForceError`
     │   ├── AttachmentError                  a file that cannot go into a prompt
     │   ├── ItemsError                       the input file of a map
     │   ├── WorkflowDefinitionError
+    │   ├── BudgetExceededError          8   the worst case of a call does not fit into a budget
     │   └── OptionalDependencyError (also ImportError)
     ├── MissingCredentialsError          4
     ├── CallError                        5   something was sent, and no complete answer came back
@@ -21,6 +22,7 @@ r"""The error tree. Every error that leaves this package is a `ClaudeForceError`
     │   ├── SpendLimitError              8   402, a spend cap: stops the run
     │   ├── RateLimitError                   429
     │   ├── ServiceError                     408, 409, 500, 503, 504, 529
+    │   │   └── CircuitOpenError             not sent: the service has failed several times in a row
     │   ├── TransportError                   no connection, cut or broken stream
     │   ├── CallTimeoutError (TimeoutError)  9
     │   └── IncompleteAnswerError        6   refusal, cut off by max_tokens, empty
@@ -118,6 +120,13 @@ class WorkflowDefinitionError(InputError):
         self.problems = tuple(problems)
 
 
+class BudgetExceededError(InputError):
+    """The worst case of a call does not fit into a budget, or its price is unknown. It was not sent."""
+
+    exit_code = 8
+    kind = "budget_exceeded"
+
+
 class OptionalDependencyError(InputError, ImportError):
     """A feature needs an extra that is not installed; the message names the command that installs it."""
 
@@ -206,6 +215,12 @@ class ServiceError(CallError):
     """The API has a fault of its own, or is overloaded."""
 
     kind = "service"
+
+
+class CircuitOpenError(ServiceError):
+    """Not sent: the service has failed several times in a row, and the next probe is not due yet."""
+
+    kind = "circuit_open"
 
 
 class TransportError(CallError):

@@ -1,0 +1,245 @@
+"""When one more request to a model class may go out: limits of the API, concurrency, pauses. No clock, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from claude_force.resilience.concurrency_window import FIRST_WINDOW, ConcurrencyWindow
+from claude_force.resilience.rate_bucket import WINDOW_SECONDS, RateBucket
+
+if TYPE_CHECKING:
+    from claude_force.domain.usage import Usage
+    from claude_force.resilience.rate_headers import LimitReading, RateSnapshot
+
+# An answer of unknown length, until answers of the class have been seen.
+_FIRST_EXPECTED_OUTPUT_TOKENS: Final = 1000.0
+# How fast the expectations follow what is seen: at once where they were too low, since that ends in refusals.
+_FOLLOW_UP: Final = 0.5
+_FOLLOW_DOWN: Final = 0.05
+_SMALLEST_INPUT_SHARE: Final = 0.02
+_LARGEST_INPUT_SHARE: Final = 2.0
+# A refusal that names no time pauses the class: half a second, doubled with each refusal in a row.
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a request is expected to take out of the limits."""
+
+    # The whole prompt; how much of it the prompt cache answers is learned per model class.
+    input_tokens: int
+    max_output_tokens: int
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What one request under way holds, and what the buckets were like just after it was reserved."""
+
+    # Counts requests of the class in the order in which they went out.
+    number: int
+    sent_at: float
+    estimated_input_tokens: int
+    input_tokens: float
+    output_tokens: float
+    requests_then: tuple[float, float]
+    input_then: tuple[float, float]
+    # The API charges output when it ends, so what was reserved counts as still there.
+    output_then: tuple[float, float]
+    # What `RateClass.epoch` was.
+    epoch: object
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The newest report of the API together with the reservation it answers."""
+
+    snapshot: RateSnapshot
+    reservation: Reservation
+
+
+class RateClass:
+    """Decides for all requests of one model class at one origin.
+
+    `wait_seconds` and `reserve` admit; `observe`, `settle` and `refused` tell how it went; `release` ends it. Times
+    are seconds of any one clock that the owner keeps to. Not for several threads at once; the owner holds a lock.
+
+    Args:
+        window_seconds: in which a bucket of the API refills. None: the buckets are fed from outside and reports
+            are kept in ``sample`` instead of being applied.
+        first_window: requests under way at the start.
+    """
+
+    __slots__ = (
+        "_blocked_in_a_row",
+        "_expected_output",
+        "_fed_from_outside",
+        "_input_share",
+        "_next_number",
+        "_observed_number",
+        "blocked_until",
+        "epoch",
+        "in_flight",
+        "input_tokens",
+        "output_tokens",
+        "requests",
+        "sample",
+        "window",
+    )
+
+    def __init__(
+        self, *, window_seconds: float | None = WINDOW_SECONDS, first_window: float = FIRST_WINDOW
+    ) -> None:
+        self._fed_from_outside = window_seconds is None
+        self.requests = RateBucket(window_seconds=window_seconds)
+        self.input_tokens = RateBucket(window_seconds=window_seconds)
+        self.output_tokens = RateBucket(window_seconds=window_seconds)
+        self.window = ConcurrencyWindow(first=first_window)
+        self.in_flight = 0
+        self.blocked_until = float("-inf")
+        # Whatever the owner wants to find again in a sample: which state its outside was in.
+        self.epoch: object = None
+        self.sample: Sample | None = None
+        self._blocked_in_a_row = 0
+        self._next_number = 0
+        self._observed_number = -1
+        self._expected_output = _FIRST_EXPECTED_OUTPUT_TOKENS
+        # Uncached input for each estimated token of prompt.
+        self._input_share = 1.0
+
+    def wait_seconds(self, now: float, estimate: Estimate) -> float:
+        """Seconds until the request may go out: 0 for now, infinity when only an event can change it."""
+        if self.in_flight >= int(self.window.size):
+            return float("inf")
+        wait = self.blocked_until - now
+        for bucket, amount in (
+            (self.requests, 1.0),
+            (self.input_tokens, self._expected_input(estimate)),
+            (self.output_tokens, self._expected_output_of(estimate)),
+        ):
+            if bucket.limit is not None:
+                wait = max(wait, bucket.wait_seconds(amount, now))
+        return max(0.0, wait)
+
+    def reserve(self, now: float, estimate: Estimate) -> Reservation:
+        """Reserve for a request that goes out now; the caller has seen `wait_seconds` return 0."""
+        requests, input_bucket, output_bucket = (
+            self.requests,
+            self.input_tokens,
+            self.output_tokens,
+        )
+        input_tokens = self._expected_input(estimate)
+        output_tokens = self._expected_output_of(estimate)
+        requests.reserve(1.0)
+        input_bucket.reserve(input_tokens)
+        output_bucket.reserve(output_tokens)
+        self.in_flight += 1
+        self._next_number += 1
+        return Reservation(
+            self._next_number - 1,
+            now,
+            estimate.input_tokens,
+            input_tokens,
+            output_tokens,
+            (requests.free, requests.corrected),
+            (input_bucket.free, input_bucket.corrected),
+            (output_bucket.free + output_bucket.reserved, output_bucket.corrected),
+            self.epoch,
+        )
+
+    def observe(self, reservation: Reservation, snapshot: RateSnapshot) -> None:
+        """Take over what the response to a request reports; a report older than one already seen is ignored."""
+        if reservation.number <= self._observed_number or not snapshot:
+            return
+        self._observed_number = reservation.number
+        if self._fed_from_outside:
+            self.sample = Sample(snapshot, reservation)
+            return
+        for bucket, reading, (free_then, corrected_then) in readings(self, snapshot, reservation):
+            bucket.observe(reading, free_then=free_then, corrected_then=corrected_then)
+
+    def settle(self, reservation: Reservation, usage: Usage | None) -> None:
+        """End what a request holds, with what it used.
+
+        None means that this is not known: the input counts as used, the output as never written. Input of a request that a report already covers is left as reserved: the report has put it right.
+        """
+        if reservation.settled:
+            return
+        reservation.settled = True
+        self.in_flight -= 1
+        used_input, used_output = reservation.input_tokens, 0.0
+        if usage is not None:
+            uncached = usage.input_tokens + usage.cache_write_tokens
+            used_output = float(usage.output_tokens)
+            self._learn(reservation, uncached, used_output)
+            if reservation.number > self._observed_number:
+                used_input = float(uncached)
+        self.requests.settle(1.0, 1.0)
+        self.input_tokens.settle(reservation.input_tokens, used_input)
+        self.output_tokens.settle(reservation.output_tokens, used_output)
+
+    def succeeded(self) -> None:
+        """A request, still counted in ``in_flight``, ended in an answer."""
+        self._blocked_in_a_row = 0
+        self.window.succeeded(self.in_flight)
+
+    def refused(
+        self,
+        reservation: Reservation,
+        now: float,
+        *,
+        retry_after_seconds: float | None,
+        ramp: bool = False,
+    ) -> None:
+        """A request was refused for its rate: shrink, and pause for as long as the API asks."""
+        shrink = self.window.ramped_too_fast if ramp else self.window.refused
+        shrank = shrink(sent_at=reservation.sent_at, now=now)
+        if retry_after_seconds is None:
+            # One of several requests that went out together: the first refusal has paused the class already.
+            if not shrank:
+                return
+            retry_after_seconds = min(
+                _LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**self._blocked_in_a_row
+            )
+            self._blocked_in_a_row = min(self._blocked_in_a_row + 1, 10)
+        self.block(now + retry_after_seconds)
+
+    def block(self, until: float) -> None:
+        """Let nothing out before ``until``; an earlier time than the one in force changes nothing."""
+        self.blocked_until = max(self.blocked_until, until)
+
+    def _expected_input(self, estimate: Estimate) -> float:
+        return estimate.input_tokens * self._input_share
+
+    def _expected_output_of(self, estimate: Estimate) -> float:
+        return min(float(estimate.max_output_tokens), self._expected_output)
+
+    def _learn(
+        self, reservation: Reservation, uncached_tokens: float, output_tokens: float
+    ) -> None:
+        self._expected_output = _followed(self._expected_output, output_tokens)
+        if reservation.estimated_input_tokens > 0:
+            share = uncached_tokens / reservation.estimated_input_tokens
+            followed = _followed(self._input_share, share)
+            self._input_share = min(max(followed, _SMALLEST_INPUT_SHARE), _LARGEST_INPUT_SHARE)
+
+
+def readings(
+    of: RateClass, snapshot: RateSnapshot, reservation: Reservation
+) -> tuple[tuple[RateBucket, LimitReading, tuple[float, float]], ...]:
+    """The buckets that a report speaks of, with their readings and what they were like at the reservation.
+
+    The joint limit of older platforms (``tokens``) stands in for the input where that has none of its own.
+    """
+    pairs = (
+        (of.requests, snapshot.requests, reservation.requests_then),
+        (of.input_tokens, snapshot.input_tokens or snapshot.tokens, reservation.input_then),
+        (of.output_tokens, snapshot.output_tokens, reservation.output_then),
+    )
+    return tuple((bucket, reading, then) for bucket, reading, then in pairs if reading is not None)
+
+
+def _followed(expected: float, seen: float) -> float:
+    return expected + (seen - expected) * (_FOLLOW_UP if seen > expected else _FOLLOW_DOWN)
