@@ -127,7 +127,7 @@ class AgentFiles:
             if status.st_size > MAX_AGENT_FILE_BYTES:
                 loaded: LoadedAgent | NotAnAgent = too_large(Path(path), status.st_size)
             else:
-                loaded = read_agent(_read_whole(descriptor), Path(path), scope)
+                loaded = read_agent(_read_whole(descriptor, status.st_size), Path(path), scope)
         finally:
             os.close(descriptor)
         if self._now_ns() - status.st_mtime_ns > _SETTLED_AFTER_NS:
@@ -135,13 +135,19 @@ class AgentFiles:
         return loaded
 
 
-def _read_whole(descriptor: int) -> bytes:
-    """The bytes of the file, one more than are read at most: it may grow meanwhile."""
+def _read_whole(descriptor: int, size_bytes: int) -> bytes:
+    """The bytes of the file, at most one more than are accepted: it may grow while it is read."""
     parts: list[bytes] = []
     left = MAX_AGENT_FILE_BYTES + 1
-    while left and (part := os.read(descriptor, min(left, 65_536))):
+    # A read that gives less than it was asked for has come to the end: one more byte saves a second read.
+    wanted = size_bytes + 1
+    while left > 0:
+        part = os.read(descriptor, min(left, wanted))
         parts.append(part)
         left -= len(part)
+        if len(part) < wanted:
+            break
+        wanted = 65_536
     return b"".join(parts)
 
 

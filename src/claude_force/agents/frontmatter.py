@@ -5,7 +5,6 @@ Strict YAML first; what is not YAML is read by the lenient rule, and the result 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -14,8 +13,7 @@ from claude_force.agents.plain_yaml import KNOWN_KEYS, BrokenPlainYaml, read_pla
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MARK: Final = re.compile(r"^---[ \t]*$", re.MULTILINE)
-_BLANK_LINES: Final = re.compile(r"(?:[ \t]*\n)+(?=---[ \t]*(?:\n|\Z))")
+_MARK: Final = "---"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,19 +53,35 @@ def split_markdown(text: str) -> SplitMarkdown:
     text = text.removeprefix("\ufeff")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    blank = _BLANK_LINES.match(text)
-    start = blank.end() if blank else 0
-    opening = _MARK.match(text, start)
-    if opening is None:
+    start = _first_line_with_text(text)
+    header_start = _after_mark(text, start)
+    if header_start is None:
         return SplitMarkdown(header=None, body=text)
-    closing = _MARK.search(text, opening.end() + 1)
-    if closing is None:
-        return SplitMarkdown(header=None, body=text, unterminated=True)
-    return SplitMarkdown(
-        header=text[opening.end() + 1 : max(opening.end() + 1, closing.start() - 1)],
-        body=text[closing.end() + 1 :],
-        late=blank is not None,
-    )
+    line = header_start
+    while 0 <= line < len(text):
+        body_start = _after_mark(text, line)
+        if body_start is not None:
+            header = text[header_start : max(header_start, line - 1)]
+            return SplitMarkdown(header=header, body=text[body_start:], late=start > 0)
+        line = text.find("\n" + _MARK, line) + 1 or len(text)
+    return SplitMarkdown(header=None, body=text, unterminated=True)
+
+
+def _first_line_with_text(text: str) -> int:
+    """Where it starts."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0 and not text[start:end].strip(" \t"):
+        start = end + 1
+    return start
+
+
+def _after_mark(text: str, line: int) -> int | None:
+    """Where the line after the mark starts, if the line that starts at ``line`` is a mark."""
+    if not text.startswith(_MARK, line):
+        return None
+    end = text.find("\n", line)
+    end = len(text) if end < 0 else end
+    return end + 1 if not text[line + len(_MARK) : end].strip(" \t") else None
 
 
 def read_frontmatter(header: str) -> Frontmatter:

@@ -35,7 +35,7 @@ NotAnAgentKind = Literal[
 
 EFFORTS: Final = ("low", "medium", "high", "max")
 _MEMORIES: Final = ("user", "project", "local")
-_COMMA_OUTSIDE_BRACKETS: Final = re.compile(r",(?![^()]*\))")
+_COMMA_OUTSIDE_BRACKETS: Final = r",(?![^()]*\))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ def _tools(value: object, key: str, notes: list[str]) -> tuple[str, ...] | None:
     if value is None:
         return None
     if isinstance(value, str):
-        entries = _COMMA_OUTSIDE_BRACKETS.split(value)
+        entries = re.split(_COMMA_OUTSIDE_BRACKETS, value) if "(" in value else value.split(",")
     elif isinstance(value, list) and all(isinstance(entry, str) for entry in value):
         entries = value
     else:
