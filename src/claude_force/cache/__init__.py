@@ -1,0 +1,1 @@
+"""Floor 2: answers that were paid for once, found again by the exact content of their request."""

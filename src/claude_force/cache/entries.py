@@ -1,0 +1,94 @@
+"""One stored answer, and the signed bytes in which it leaves the process."""
+
+from __future__ import annotations
+
+import hmac
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from claude_force.cache.fingerprint import CacheKey  # noqa: TC001 - msgspec resolves it at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAC_BYTES: Final = 32
+# Separates these signatures from any other use of the same secret, and one form of record from the next.
+_PURPOSE: Final = b"claude-force cache entry 1"
+# What an entry takes in memory beside its body: the object, its key, names and fields.
+_OVERHEAD_BYTES: Final = 1024
+
+
+class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """An answer and what is known about it. A msgspec struct, for it is decoded at every hit from disk."""
+
+    key: CacheKey
+    # Who asked, and which model was asked.
+    agent_name: str
+    model: str
+    # Seconds since the epoch, UTC; signed, so expiry cannot be put off by editing a file.
+    created_at: float
+    # The answer, encoded by whoever stored it.
+    body: bytes
+    # The key's fields by name (fingerprint.request_fields).
+    fields: dict[str, str] = {}
+    input_tokens: int = 0
+    output_tokens: int = 0
+    # Dollars that the answer cost, as text of a Decimal; None where no price is known.
+    cost_usd: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """About what the entry takes in memory."""
+        return len(self.body) + _OVERHEAD_BYTES
+
+
+class EntrySigner:
+    """Turns entries into signed records and back: HMAC-SHA256 over key, metadata and body. Safe in any thread.
+
+    A secret that is given as a function is asked for once, when the first record is signed or read: that may be a
+    file, and an event loop must not wait for it.
+    """
+
+    __slots__ = ("_decode", "_encode", "_key", "_lock", "_secret")
+
+    def __init__(self, secret: bytes | Callable[[], bytes]) -> None:
+        self._secret = secret
+        self._key: bytes | None = None
+        # Two threads must not make two secrets.
+        self._lock = Lock()
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(CacheEntry).decode
+
+    def __repr__(self) -> str:
+        return "EntrySigner(<secret>)"
+
+    def seal(self, entry: CacheEntry) -> bytes:
+        """The record of ``entry``: 32 bytes of signature, then what is signed."""
+        payload = self._encode(entry)
+        return hmac.digest(self._key or self._make_key(), payload, "sha256") + payload
+
+    def unseal(self, record: bytes, *, check_signature: bool = True) -> CacheEntry | None:
+        """The entry of ``record``; None where it was not written with this secret or is not whole."""
+        signature, payload = record[:_MAC_BYTES], record[_MAC_BYTES:]
+        if check_signature and not hmac.compare_digest(
+            signature, hmac.digest(self._key or self._make_key(), payload, "sha256")
+        ):
+            return None
+        try:
+            return self._decode(payload)
+        except msgspec.MsgspecError:
+            return None
+
+    def shares_secret(self, other: EntrySigner) -> bool:
+        """True when each accepts what the other signed."""
+        mine, theirs = self._key or self._make_key(), other._key or other._make_key()
+        return hmac.compare_digest(mine, theirs)
+
+    def _make_key(self) -> bytes:
+        with self._lock:
+            if self._key is None:
+                secret = self._secret if isinstance(self._secret, bytes) else self._secret()
+                self._key = hmac.digest(secret, _PURPOSE, "sha256")
+            return self._key
