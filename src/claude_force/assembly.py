@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from claude_force.agents.registry import AgentRegistry
     from claude_force.config.environment import Environment
+    from claude_force.config.proxies import Proxies
     from claude_force.provider.client import ModelClient
 
 
@@ -126,6 +127,7 @@ class Runtime:
         self._transport = build_transport(
             api_key=api_key_of(self._options.api_key, self._environment),
             base_url=base_url_of(self._options.base_url, self._environment),
+            proxies=self._environment.proxies,
         )
         return self._transport
 
@@ -183,11 +185,11 @@ def base_url_of(explicit: str | None, environment: Environment) -> str:
     return explicit or environment.base_url or DEFAULT_BASE_URL
 
 
-def build_transport(*, api_key: str, base_url: str) -> ModelClient:
+def build_transport(*, api_key: str, base_url: str, proxies: Proxies) -> ModelClient:
     """The client that sends each request once, directly to the API."""
     from claude_force.provider.messages_api import MessagesApiClient
 
-    return MessagesApiClient(api_key=api_key, base_url=base_url)
+    return MessagesApiClient(api_key=api_key, base_url=base_url, proxies=proxies)
 
 
 def build_chain(

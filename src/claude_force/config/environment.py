@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from claude_force.config.proxies import Proxies, read_proxies
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,6 +25,8 @@ class Environment:
     base_url: str | None = None
     # CLAUDE_CACHE_SECRET signs the entries of the response cache.
     cache_secret: str | None = field(default=None, repr=False)
+    # HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY.
+    proxies: Proxies = field(default_factory=Proxies)
     # Where files of the user's own are kept: XDG_CACHE_HOME and XDG_STATE_HOME, or their defaults.
     cache_home: Path
     state_home: Path
@@ -40,6 +44,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         api_key=values.get("ANTHROPIC_API_KEY") or values.get("ANTHROPIC_AUTH_TOKEN") or None,
         base_url=values.get("ANTHROPIC_BASE_URL") or None,
         cache_secret=values.get("CLAUDE_CACHE_SECRET") or None,
+        proxies=read_proxies(values),
         cache_home=_xdg(values.get("XDG_CACHE_HOME"), home / ".cache"),
         state_home=_xdg(values.get("XDG_STATE_HOME"), home / ".local" / "state"),
         home=home,

@@ -1,0 +1,19 @@
+"""What can go wrong below the Messages API. These errors do not leave ``provider``."""
+
+from __future__ import annotations
+
+
+class HttpError(Exception):
+    """Base of the transport's errors; the text says what happened, in a few words."""
+
+
+class ConnectFailedError(HttpError):
+    """No connection came about: nothing of the request was sent."""
+
+
+class SilentServerError(HttpError):
+    """The server sent nothing for too long."""
+
+
+class BrokenConnectionError(HttpError):
+    """The connection ended, or carried something that is no HTTP, before the response was whole."""
