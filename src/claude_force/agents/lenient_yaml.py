@@ -8,12 +8,10 @@ told in notes, never dropped in silence.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Final
 
 from claude_force.agents.plain_yaml import KNOWN_KEYS
 
-_KEY: Final = re.compile(rf"({'|'.join(KNOWN_KEYS)}):(?:[ \t]+(.*)|)\Z", re.DOTALL)
 # A value that is a word or a line: what stands below it belongs to no key.
 _ONE_LINE_KEYS: Final = frozenset(
     {
@@ -29,14 +27,12 @@ _ONE_LINE_KEYS: Final = frozenset(
     }
 )
 _LIST_KEYS: Final = frozenset({"tools", "disallowedTools", "skills"})
-_BLOCK_MARK: Final = re.compile(r"[|>][+-]?[0-9]?[ \t]*(?:#.*)?\Z")
+_BLOCK_MARK: Final = r"[|>][+-]?[0-9]?[ \t]*(?:#.*)?\Z"
 _FIRST_LINE_OF_HEADER: Final = 2
 
 
-@dataclass(slots=True)
-class _Value:
-    line_number: int
-    lines: list[str] = field(default_factory=list)
+# The number of the line on which a value starts, and its lines.
+_Value = tuple[int, list[str]]
 
 
 def read_lenient_yaml(header: str) -> tuple[dict[str, object], tuple[str, ...]]:
@@ -56,32 +52,32 @@ def _split(header: str) -> tuple[dict[str, _Value], list[str]]:
     notes: list[str] = []
     current: _Value | None = None
     for number, line in enumerate(header.split("\n"), start=_FIRST_LINE_OF_HEADER):
-        match = _KEY.match(line)
-        if match is None:
+        key, colon, rest = line.partition(":")
+        if not colon or key not in KNOWN_KEYS or rest[:1] not in {"", " ", "\t"}:
             if current is not None:
-                current.lines.append(line)
+                current[1].append(line)
             elif line.strip() and not line.lstrip().startswith("#"):
                 notes.append(f"line {number} stands before the first known key and is left out")
             continue
-        current = _Value(number, [match[2] or ""])
-        if match[1] in values:
-            notes.append(f"line {number}: `{match[1]}` stands there again; its first value is used")
+        current = (number, [rest])
+        if key in values:
+            notes.append(f"line {number}: `{key}` stands there again; its first value is used")
         else:
-            values[match[1]] = current
+            values[key] = current
     return values, notes
 
 
 def _text(key: str, value: _Value) -> tuple[str, list[str]]:
-    first, *rest = value.lines
+    line_number, (first, *rest) = value
     notes: list[str] = []
     if key in _ONE_LINE_KEYS and first.strip():
-        ends = [value.line_number + at for at, line in enumerate(rest, start=1) if line.strip()]
+        ends = [line_number + at for at, line in enumerate(rest, start=1) if line.strip()]
         if ends:
             notes.append(
                 f"line {ends[0]}: does not belong to `{key}`, which is one line, and is left out"
             )
         rest = []
-    if rest and _BLOCK_MARK.match(first.strip()):
+    if rest and re.match(_BLOCK_MARK, first.strip()):
         first = ""
     text = _unquote("\n".join([first, *(line.strip() for line in rest)]).strip())
     if key == "description":

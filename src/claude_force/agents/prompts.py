@@ -18,6 +18,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from claude_force.agents.cleaning import clean_text
+from claude_force.agents.loading import EFFORTS
 from claude_force.domain.errors import InputError, TaskError
 from claude_force.domain.messages import (
     API_VERSION,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 MAX_TASK_CHARACTERS: Final = 100_000
 DEFAULT_MAX_TOKENS: Final = 4096
 MAX_OUTPUT_TOKENS: Final = 128_000
-EFFORTS: Final = ("low", "medium", "high", "max")
 
 _ID_DIGITS: Final = 12
 
