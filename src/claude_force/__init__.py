@@ -30,7 +30,6 @@ if TYPE_CHECKING:
         InvalidRequestError,
         MissingCredentialsError,
         OptionalDependencyError,
-        PartialFailureError,
         RateLimitError,
         ServiceError,
         SpendLimitError,
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
         TextDelta,
     )
     from claude_force.domain.messages import CacheHit, MessageRequest, MessageResponse
+    from claude_force.domain.partial_failure import PartialFailureError
     from claude_force.domain.results import AgentOutcome, AgentResult, StepResult, WorkflowResult
     from claude_force.domain.usage import Usage
     from claude_force.orchestrator import AsyncAgentOrchestrator
@@ -85,7 +85,6 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "InvalidRequestError",
         "MissingCredentialsError",
         "OptionalDependencyError",
-        "PartialFailureError",
         "RateLimitError",
         "ServiceError",
         "SpendLimitError",
@@ -109,6 +108,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "TextDelta",
     ),
     "claude_force.domain.messages": ("CacheHit", "MessageRequest", "MessageResponse"),
+    "claude_force.domain.partial_failure": ("PartialFailureError",),
     "claude_force.domain.results": ("AgentOutcome", "AgentResult", "StepResult", "WorkflowResult"),
     "claude_force.domain.usage": ("Usage",),
     "claude_force.orchestrator": ("AsyncAgentOrchestrator",),

@@ -13,9 +13,9 @@ from claude_force.assembly import Runtime, RuntimeOptions
 from claude_force.domain.errors import (
     CallError,
     ClaudeForceError,
-    PartialFailureError,
 )
 from claude_force.domain.messages import CallContext
+from claude_force.domain.partial_failure import PartialFailureError
 from claude_force.provider.ask import ask, compose
 from claude_force.resilience.classification import Action, action_for
 

@@ -9,7 +9,8 @@ from typing import Final, Literal
 
 from claude_force.domain.errors import ConfigError
 
-_STARTER: Final = Path(__file__).parent / "starter"
+# The starter set as it is shipped: a folder like `.claude`.
+STARTER_FOLDER: Final = Path(__file__).parent / "starter"
 
 FileState = Literal["created", "overwritten", "kept", "unchanged"]
 
@@ -32,8 +33,8 @@ class ScaffoldReport:
 def starter_files() -> dict[str, bytes]:
     """The starter set: contents by path below ``.claude``."""
     return {
-        file.relative_to(_STARTER).as_posix(): file.read_bytes()
-        for file in sorted(_STARTER.rglob("*"))
+        file.relative_to(STARTER_FOLDER).as_posix(): file.read_bytes()
+        for file in sorted(STARTER_FOLDER.rglob("*"))
         if file.suffix in {".md", ".json"}
     }
 

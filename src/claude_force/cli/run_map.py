@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claude_force.cli.options import answer_options, open_orchestrator, run_options, split_options
-from claude_force.domain.errors import ConfigError, ItemsError, PartialFailureError
+from claude_force.domain.errors import ConfigError, ItemsError
+from claude_force.domain.partial_failure import PartialFailureError
 
 if TYPE_CHECKING:
     from claude_force.agents.calls import AgentCall

@@ -9,7 +9,8 @@ import click
 
 from claude_force.cli.options import file_option, open_orchestrator, run_options, split_options
 from claude_force.cli.render import dollars, print_json, print_text, step_json, tokens, usage_json
-from claude_force.domain.errors import ClaudeForceError, PartialFailureError
+from claude_force.domain.errors import ClaudeForceError
+from claude_force.domain.partial_failure import PartialFailureError
 
 if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment

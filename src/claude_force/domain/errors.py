@@ -26,7 +26,7 @@ r"""The error tree. Every error that leaves this package is a `ClaudeForceError`
     │   ├── TransportError                   no connection, cut or broken stream
     │   ├── CallTimeoutError (TimeoutError)  9
     │   └── IncompleteAnswerError        6   refusal, cut off by max_tokens, empty
-    ├── PartialFailureError              7   some items or steps failed; carries what was finished
+    ├── PartialFailureError              7   some items or steps failed (module partial_failure)
     └── ClosedError                          used after aclose()
 
 Exit codes 0 (success), 1 (a check found something, or an unexpected failure), 2 (wrong command line) and
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from claude_force.domain.messages import MessageResponse
-    from claude_force.domain.results import AgentOutcome
 
 
 class ClaudeForceError(Exception):
@@ -253,17 +252,6 @@ class IncompleteAnswerError(CallError):
             attempts=response.attempts,
         )
         self.response = response
-
-
-class PartialFailureError(ClaudeForceError):
-    """Some items failed. ``outcomes`` holds every item in its order, the finished ones with their results."""
-
-    exit_code = 7
-    kind = "partial_failure"
-
-    def __init__(self, message: str, *, outcomes: Sequence[AgentOutcome] = ()) -> None:
-        super().__init__(message)
-        self.outcomes = tuple(outcomes)
 
 
 class ClosedError(ClaudeForceError, RuntimeError):

@@ -67,6 +67,8 @@ class Scenario:
     """One way for the API to behave. Everything random comes from the simulator's seed and the request."""
 
     name: str = "custom"
+    # One line for a list.
+    summary: str = ""
     latency: Latency = field(default_factory=Latency)
     # Length of an answer in tokens, drawn evenly; the lines that say what was asked may make it longer.
     min_output_tokens: int = 60
@@ -161,10 +163,11 @@ _FLAKY: Final = {
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
     scenario.name: scenario
     for scenario in (
-        Scenario(name="instant", batch_seconds=0.0),
-        Scenario(name="calm", latency=_CALM, chunk_tokens=12, rate_limits=_SCALE_TIER),
+        Scenario(name="instant", summary="answers at once, without limits or faults", batch_seconds=0.0),
+        Scenario(name="calm", summary="small latency, generous limits, no faults", latency=_CALM, chunk_tokens=12, rate_limits=_SCALE_TIER),
         Scenario(
             name="flaky",
+            summary="one request in seven fails: 429, 529, cut or stalled streams",
             latency=Latency(distribution="lognormal", first_event_median_seconds=0.1),
             chunk_tokens=12,
             rate_limits=_SCALE_TIER,
@@ -172,9 +175,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
             stall_seconds=0.5,
             retry_after_seconds=0.2,
         ),
-        Scenario(name="storm", fault_rates=_STORM, retry_after_seconds=0.1),
+        Scenario(name="storm", summary="two requests in five fail, in every way", fault_rates=_STORM, retry_after_seconds=0.1),
         Scenario(
             name="limited",
+            summary="600 requests a minute",
             rate_limits=RateLimits(
                 requests_per_minute=600,
                 input_tokens_per_minute=2_000_000,
@@ -182,10 +186,12 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
             ),
         ),
         Scenario(
-            name="outage", fault_rates={"overloaded": 0.6, "unavailable": 0.2, "api_error": 0.2}
+            name="outage",
+            summary="every request fails", fault_rates={"overloaded": 0.6, "unavailable": 0.2, "api_error": 0.2}
         ),
         Scenario(
             name="slow",
+            summary="seconds to the first token, 20 tokens a second",
             latency=Latency(
                 distribution="lognormal",
                 first_event_median_seconds=5.0,
@@ -193,8 +199,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
             ),
             chunk_tokens=12,
         ),
-        Scenario(name="refusing", fault_rates={"refusal": 1.0}),
-        Scenario(name="truncated", fault_rates={"max_tokens": 1.0}),
+        Scenario(name="refusing", summary="the model refuses every task", fault_rates={"refusal": 1.0}),
+        Scenario(name="truncated", summary="every answer is cut off at max_tokens", fault_rates={"max_tokens": 1.0}),
     )
 })  # fmt: skip
 

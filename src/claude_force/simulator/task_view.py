@@ -21,7 +21,8 @@ _LOOKED_AT_CHARACTERS: Final = 200_000
 _LOOKED_AT_TAGS: Final = 200
 
 _OPENING = re.compile(r'<([A-Za-z][\w-]*)((?:\s+[\w-]+="[^"<>]*")+)\s*>')
-_NAME = re.compile(r'\b(?:path|name|file|id|step|from|title)="([^"<>]*)"')
+_NAME = re.compile(r'\b(?:path|name|file|step|from|title)="([^"<>]*)"')
+_ID = re.compile(r'\bid="([^"<>]*)"')
 _ONLY_TAG = re.compile(r"</?[A-Za-z][^<>]*>\Z")
 
 
@@ -29,7 +30,9 @@ def describe_request(prompt: Prompt) -> list[str]:
     """Lines that tell a reader what this agent was given."""
     tasks = prompt.texts("user")
     text = "\n".join(tasks)
-    attachments, rest = _attachments(text[:_LOOKED_AT_CHARACTERS])
+    attachments, rest = _attachments(_ends_of(text))
+    # Answers of other agents say more about a run than the files that all of them get.
+    attachments.sort(key=lambda attachment: attachment[0].startswith("file "))
     effort = (prompt.body.get("output_config") or {}).get("effort")
     lines = [
         f"agent: {_agent(prompt)}",
@@ -45,6 +48,13 @@ def describe_request(prompt: Prompt) -> list[str]:
     return lines
 
 
+def _ends_of(text: str) -> str:
+    """Beginning and end of a long text: attachments stand first, the task last."""
+    if len(text) <= 2 * _LOOKED_AT_CHARACTERS:
+        return text
+    return text[:_LOOKED_AT_CHARACTERS] + text[-_LOOKED_AT_CHARACTERS:]
+
+
 def _agent(prompt: Prompt) -> str:
     system = next((text for text in prompt.texts("system") if text.strip()), "")
     lines = (line.strip("# \t") for line in system[:4_000].splitlines())
@@ -54,26 +64,34 @@ def _agent(prompt: Prompt) -> str:
 
 def _attachments(text: str) -> tuple[list[tuple[str, str]], str]:
     """Name and size of each delimited block, and the text without them."""
-    found = []
-    outside = []
+    found: list[tuple[str, str]] = []
+    outside: list[str] = []
     position = 0
     for _ in range(_LOOKED_AT_TAGS):
         match = _OPENING.search(text, position)
         if match is None:
             break
-        end = text.find(f"</{match.group(1)}", match.end())
-        name = _NAME.search(match.group(2))
+        end = text.find(_closing(match), match.end())
+        name = _NAME.search(match.group(2)) or _ID.search(match.group(2))
         if end < 0 or name is None:
             outside.append(text[position : match.end()])
             position = match.end()
             continue
         body = text[match.end() : end]
+        if match.group(1) == "task":
+            return found, body
         size = f"{len(body.strip().splitlines())} lines, about {estimate_tokens(body)} tokens"
         found.append((_short(f"{match.group(1)} {name.group(1)}"), size))
         outside.append(text[position : match.start()])
         closed = text.find(">", end)
         position = closed + 1 if closed >= 0 else len(text)
     return found, "".join([*outside, text[position:]])
+
+
+def _closing(opening: re.Match[str]) -> str:
+    """The mark that closes a block; one with an id is closed by that id."""
+    block_id = _ID.search(opening.group(2))
+    return f"</{opening.group(1)} {block_id.group(0)}" if block_id else f"</{opening.group(1)}"
 
 
 def _first_lines(text: str) -> list[str]:

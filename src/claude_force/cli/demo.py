@@ -1,0 +1,81 @@
+"""``demo``: the main job on real files, against the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from claude_force.cli.options import RunOptions, open_orchestrator
+
+if TYPE_CHECKING:
+    from claude_force.agents.attachments import Attachment
+    from claude_force.domain.results import WorkflowResult
+
+_WORKFLOW = "review"
+_TASK = "Review these files before they are released."
+
+
+@click.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option(
+    "--scenario",
+    default="calm",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="How the simulator behaves.",
+)
+def demo(paths: tuple[str, ...], scenario: str) -> None:
+    """Three reviewers side by side on real files, then one verdict: no key needed, and no model runs.
+
+    PATHs are files, folders or globs; without any, the folder src is taken, or what is here.
+    """
+    from claude_force.agents.scaffold import STARTER_FOLDER
+    from claude_force.cli.files import collect
+
+    files = collect(paths or (("src",) if Path("src").is_dir() else (".",)))
+    _introduce(files)
+    options = RunOptions(
+        config=STARTER_FOLDER / "claude.json",
+        agents=None,
+        base_url=None,
+        timeout=None,
+        max_concurrent=None,
+        max_retries=None,
+        simulate=True,
+        scenario=scenario,
+        as_json=False,
+    )
+    result = asyncio.run(_execute(files, options))
+    _conclude(result)
+
+
+async def _execute(files: tuple[Attachment, ...], options: RunOptions) -> WorkflowResult:
+    from claude_force.cli.run_workflow import print_step
+
+    async with open_orchestrator(options) as force:
+        return await force.execute_workflow(_WORKFLOW, _TASK, files=files, on_event=print_step)
+
+
+def _introduce(files: tuple[Attachment, ...]) -> None:
+    lines = sum(file.text.count("\n") for file in files)
+    click.echo(f"A team of four agents looks at {len(files)} files ({lines:,} lines):")
+    click.echo(
+        "  code-reviewer, security-reviewer and test-reviewer side by side, then summarizer.\n"
+    )
+
+
+def _conclude(result: WorkflowResult) -> None:
+    from claude_force.cli.run_workflow import report
+
+    click.echo("\nWhat the last agent answers:\n")
+    report(result, as_json=False)
+    click.echo(
+        "\nNo model ran: the answers are made up, the tokens are estimated, and nothing was paid. The price is what "
+        "such a run would cost.\nNext, in a project of your own:\n"
+        "  claude-force init\n"
+        '  claude-force run workflow review --task "Review this" -f src --simulate\n'
+        "  export ANTHROPIC_API_KEY=…      # then without --simulate"
+    )
