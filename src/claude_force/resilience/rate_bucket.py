@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from claude_force.resilience.rate_headers import LimitReading
+    from claude_force.domain.rate_limits import LimitReading
 
 # Buckets of the API refill from empty to full in a minute.
 WINDOW_SECONDS: Final = 60.0
@@ -94,6 +94,10 @@ class RateBucket:
         if self.limit is None or reading.remaining is None:
             return None
         return reading.remaining - free_then
+
+    def stand_alone(self, window_seconds: float) -> None:
+        """Refill by itself from the next `refill` on."""
+        self._window_seconds = window_seconds
 
     def correct(self, amount: float) -> None:
         """Put ``free`` right by ``amount``."""

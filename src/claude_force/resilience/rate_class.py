@@ -9,8 +9,8 @@ from claude_force.resilience.concurrency_window import FIRST_WINDOW, Concurrency
 from claude_force.resilience.rate_bucket import WINDOW_SECONDS, RateBucket
 
 if TYPE_CHECKING:
+    from claude_force.domain.rate_limits import LimitReading, RateSnapshot
     from claude_force.domain.usage import Usage
-    from claude_force.resilience.rate_headers import LimitReading, RateSnapshot
 
 # An answer of unknown length, until answers of the class have been seen.
 _FIRST_EXPECTED_OUTPUT_TOKENS: Final = 1000.0
@@ -80,6 +80,7 @@ class RateClass:
         "_next_number",
         "_observed_number",
         "blocked_until",
+        "buckets",
         "epoch",
         "in_flight",
         "input_tokens",
@@ -96,6 +97,7 @@ class RateClass:
         self.requests = RateBucket(window_seconds=window_seconds)
         self.input_tokens = RateBucket(window_seconds=window_seconds)
         self.output_tokens = RateBucket(window_seconds=window_seconds)
+        self.buckets = (self.requests, self.input_tokens, self.output_tokens)
         self.window = ConcurrencyWindow(first=first_window)
         self.in_flight = 0
         self.blocked_until = float("-inf")
@@ -114,11 +116,7 @@ class RateClass:
         if self.in_flight >= int(self.window.size):
             return float("inf")
         wait = self.blocked_until - now
-        for bucket, amount in (
-            (self.requests, 1.0),
-            (self.input_tokens, self._expected_input(estimate)),
-            (self.output_tokens, self._expected_output_of(estimate)),
-        ):
+        for bucket, amount in zip(self.buckets, self.needs(estimate), strict=True):
             if bucket.limit is not None:
                 wait = max(wait, bucket.wait_seconds(amount, now))
         return max(0.0, wait)
@@ -179,6 +177,27 @@ class RateClass:
         self.requests.settle(1.0, 1.0)
         self.input_tokens.settle(reservation.input_tokens, used_input)
         self.output_tokens.settle(reservation.output_tokens, used_output)
+
+    def withdraw(self, reservation: Reservation) -> None:
+        """Undo a reservation of a request that was never sent."""
+        if reservation.settled:
+            return
+        reservation.settled = True
+        self.in_flight -= 1
+        self.requests.settle(1.0, 0.0)
+        self.input_tokens.settle(reservation.input_tokens, 0.0)
+        self.output_tokens.settle(reservation.output_tokens, 0.0)
+
+    def stand_alone(self, window_seconds: float) -> None:
+        """Go on without the outside: the buckets refill by themselves from here on."""
+        self._fed_from_outside = False
+        self.sample = None
+        for bucket in self.buckets:
+            bucket.stand_alone(window_seconds)
+
+    def needs(self, estimate: Estimate) -> tuple[float, float, float]:
+        """Requests, input and output tokens that are reserved for such a request."""
+        return 1.0, self._expected_input(estimate), self._expected_output_of(estimate)
 
     def succeeded(self) -> None:
         """A request, still counted in ``in_flight``, ended in an answer."""

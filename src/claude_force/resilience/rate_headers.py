@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
+
+from claude_force.domain.rate_limits import LimitReading, RateSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Larger than any limit; a figure above it is an accident of whatever stands between us and the API.
 _LARGEST: Final = 10**12
-
-
-@dataclass(frozen=True, slots=True)
-class LimitReading:
-    """One limit as one response reports it."""
-
-    # What the bucket holds when full; it refills to that in a minute.
-    limit: int | None = None
-    # What is left after the request that was answered.
-    remaining: int | None = None
-    # Seconds from now until the bucket is full again; 0 for a moment in the past.
-    reset_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateSnapshot:
-    """Every limit that one response names. None where its headers are absent or cannot be read."""
-
-    requests: LimitReading | None = None
-    # Uncached input and cache writes.
-    input_tokens: LimitReading | None = None
-    output_tokens: LimitReading | None = None
-    # Input and output together.
-    tokens: LimitReading | None = None
-
-    def __bool__(self) -> bool:
-        return not (
-            self.requests is None
-            and self.input_tokens is None
-            and self.output_tokens is None
-            and self.tokens is None
-        )
 
 
 def read_rate_headers(
