@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEADERS = {
     "x-api-key": "test-key",
@@ -58,9 +62,7 @@ class Client:
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         connection = http.client.HTTPConnection("127.0.0.1", sim.port, timeout=10)
         try:
-            connection.request(
-                method, path, data, {n: v for n, v in sent.items() if v is not None}
-            )
+            connection.request(method, path, data, {n: v for n, v in sent.items() if v is not None})
             response = connection.getresponse()
             return Reply(
                 response.status,
@@ -69,6 +71,12 @@ class Client:
             )
         finally:
             connection.close()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what happens on the other side of a socket."""
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110  # the far side of a socket sets no event of ours
+                await asyncio.sleep(0.005)  # the far side sets no event of ours
 
     def control(self, sim: Any, name: str, body: Any = None, *, method: str = "POST") -> Reply:
         return self.call(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,20 +10,26 @@ from claude_force.domain.tokens import estimate_tokens
 from claude_force.domain.usage import Usage
 from claude_force.simulator import Fault, FaultKind, Latency, Scenario, SimulatorThread
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.simulator.conftest import Client, Reply
+
+
 MARK = "[simulated answer: no model ran]"
 
 
 @pytest.fixture(scope="module")
-def sim():
+def sim() -> Iterator[SimulatorThread]:
     with SimulatorThread(keep_requests=5) as running:
         yield running
 
 
-def text_of(reply):
+def text_of(reply: Reply) -> Any:
     return "".join(b["text"] for b in reply.json["content"] if b["type"] == "text")
 
 
-def test_whole_answer_has_the_shape_of_a_message(sim, client):
+def test_whole_answer_has_the_shape_of_a_message(sim: SimulatorThread, client: Client) -> None:
     reply = client.call(sim, client.body("Review this.", system="You are a reviewer."))
     message = reply.json
     assert reply.status == 200
@@ -46,7 +53,9 @@ def test_whole_answer_has_the_shape_of_a_message(sim, client):
     }
 
 
-def test_stream_has_every_event_in_the_order_of_the_api(sim, client):
+def test_stream_has_every_event_in_the_order_of_the_api(
+    sim: SimulatorThread, client: Client
+) -> None:
     reply = client.call(sim, client.body(stream=True))
     names = [name for name, _ in reply.events]
     assert reply.headers["content-type"].startswith("text/event-stream")
@@ -62,7 +71,9 @@ def test_stream_has_every_event_in_the_order_of_the_api(sim, client):
     assert delta["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
 
 
-def test_streamed_and_whole_answer_are_the_same_text_and_usage(sim, client):
+def test_streamed_and_whole_answer_are_the_same_text_and_usage(
+    sim: SimulatorThread, client: Client
+) -> None:
     whole = client.call(sim, client.body())
     events = client.call(sim, client.body(stream=True)).events
     streamed = "".join(d["delta"]["text"] for n, d in events if n == "content_block_delta")
@@ -70,7 +81,9 @@ def test_streamed_and_whole_answer_are_the_same_text_and_usage(sim, client):
     assert events[-2][1]["usage"]["output_tokens"] == whole.json["usage"]["output_tokens"]
 
 
-def test_answer_says_that_no_model_ran_and_what_was_asked(sim, client):
+def test_answer_says_that_no_model_ran_and_what_was_asked(
+    sim: SimulatorThread, client: Client
+) -> None:
     task = (
         '<file path="src/a.py" lines="2">\nx = 1\ny = 2\n</file>\n<task>\nFind the defect.\n</task>'
     )
@@ -84,14 +97,16 @@ def test_answer_says_that_no_model_ran_and_what_was_asked(sim, client):
 
 
 @pytest.mark.parametrize("task", ["<file", '<a b="c">', '<f path="x">never closed', "<>" * 50])
-def test_odd_markup_in_a_task_still_gives_an_answer(sim, client, task):
+def test_odd_markup_in_a_task_still_gives_an_answer(
+    sim: SimulatorThread, client: Client, task: str
+) -> None:
     assert text_of(client.call(sim, client.body(task))).startswith(MARK)
 
 
-def test_same_request_and_seed_give_the_same_text_in_any_order(client):
+def test_same_request_and_seed_give_the_same_text_in_any_order(client: Client) -> Any:
     tasks = [f"task {i}" for i in range(12)]
 
-    def answers(order, seed, workers):
+    def answers(order: Any, seed: int, workers: Any) -> Any:
         with SimulatorThread(seed=seed) as sim, ThreadPoolExecutor(workers) as pool:
             return dict(pool.map(lambda t: (t, text_of(client.call(sim, client.body(t)))), order))
 
@@ -100,21 +115,21 @@ def test_same_request_and_seed_give_the_same_text_in_any_order(client):
     assert answers(tasks, 8, 1) != first
 
 
-def test_answer_longer_than_max_tokens_is_cut_there(sim, client):
+def test_answer_longer_than_max_tokens_is_cut_there(sim: SimulatorThread, client: Client) -> None:
     message = client.call(sim, client.body(max_tokens=10)).json
     assert message["stop_reason"] == "max_tokens"
     assert message["usage"]["output_tokens"] == 10
     assert estimate_tokens(message["content"][0]["text"]) == 10
 
 
-def test_stop_sequence_ends_the_answer_before_it(sim, client):
+def test_stop_sequence_ends_the_answer_before_it(sim: SimulatorThread, client: Client) -> None:
     message = client.call(sim, client.body(stop_sequences=["model asked"])).json
     assert message["stop_reason"] == "stop_sequence"
     assert message["stop_sequence"] == "model asked"
     assert message["content"][0]["text"] == f"{MARK}\nagent: no system prompt\n"
 
 
-def test_thinking_comes_first_when_it_is_asked_for(sim, client):
+def test_thinking_comes_first_when_it_is_asked_for(sim: SimulatorThread, client: Client) -> None:
     events = client.call(sim, client.body(stream=True, thinking={"type": "adaptive"})).events
     blocks = [d["content_block"]["type"] for n, d in events if n == "content_block_start"]
     deltas = [d["delta"]["type"] for n, d in events if n == "content_block_delta"]
@@ -124,7 +139,7 @@ def test_thinking_comes_first_when_it_is_asked_for(sim, client):
     assert events[-2][1]["usage"]["output_tokens_details"]["thinking_tokens"] > 0
 
 
-def test_scenario_can_think_unasked_and_answer_in_several_text_blocks(client):
+def test_scenario_can_think_unasked_and_answer_in_several_text_blocks(client: Client) -> None:
     plain = client.body("Split me.")
     with SimulatorThread() as sim:
         expected = text_of(client.call(sim, plain))
@@ -134,10 +149,8 @@ def test_scenario_can_think_unasked_and_answer_in_several_text_blocks(client):
     assert text_of(reply) == expected
 
 
-def test_length_of_answers_follows_the_scenario(client):
-    with SimulatorThread(
-        scenario=Scenario(min_output_tokens=1000, max_output_tokens=1100)
-    ) as sim:
+def test_length_of_answers_follows_the_scenario(client: Client) -> None:
+    with SimulatorThread(scenario=Scenario(min_output_tokens=1000, max_output_tokens=1100)) as sim:
         sizes = [
             client.call(sim, client.body(f"t{i}", max_tokens=9999)).json["usage"]["output_tokens"]
             for i in range(5)
@@ -146,7 +159,9 @@ def test_length_of_answers_follows_the_scenario(client):
     assert len(set(sizes)) > 1
 
 
-def test_forced_tool_choice_gives_a_tool_call_that_fits_the_schema(sim, client):
+def test_forced_tool_choice_gives_a_tool_call_that_fits_the_schema(
+    sim: SimulatorThread, client: Client
+) -> None:
     tool = {
         "name": "lookup",
         "input_schema": {
@@ -178,22 +193,33 @@ def test_forced_tool_choice_gives_a_tool_call_that_fits_the_schema(sim, client):
         ("empty_text", "end_turn"),
     ],
 )
-def test_every_stop_reason_can_be_asked_for(sim, client, kind, stop_reason):
-    for stream in (False, True):
-        sim.queue_fault(Fault(kind=FaultKind(kind)))
-        reply = client.call(sim, client.body(f"stop {kind}", stream=stream))
-        end = reply.events[-2][1]["delta"] if stream else reply.json
-        assert reply.status == 200
+def test_every_stop_reason_can_be_asked_for(
+    sim: SimulatorThread, client: Client, kind: str, stop_reason: Any
+) -> None:
+    sim.queue_fault(Fault(kind=FaultKind(kind), times=2))
+    body = client.body(f"stop {kind}")
+    whole = client.call(sim, body).json
+    streamed = client.call(sim, {**body, "stream": True}).events[-2][1]["delta"]
+    for end in (whole, streamed):
         assert end["stop_reason"] == stop_reason
         assert ("stop_details" in end) == (kind == "refusal")
-    if kind == "refusal":
-        assert end["stop_details"]["type"] == "refusal"
-        assert [n for n, _ in reply.events] == ["message_start", "message_delta", "message_stop"]
-    if kind == "empty_text":
-        assert "content_block_delta" not in [n for n, _ in reply.events]
 
 
-def test_paused_answer_can_be_sent_back_to_go_on(sim, client):
+def test_refusal_has_details_and_no_content(sim: SimulatorThread, client: Client) -> None:
+    sim.queue_fault(Fault(kind=FaultKind.REFUSAL))
+    events = client.call(sim, client.body(stream=True)).events
+    assert [name for name, _ in events] == ["message_start", "message_delta", "message_stop"]
+    assert events[1][1]["delta"]["stop_details"]["type"] == "refusal"
+
+
+def test_empty_text_is_a_block_without_a_delta(sim: SimulatorThread, client: Client) -> None:
+    sim.queue_fault(Fault(kind=FaultKind.EMPTY_TEXT))
+    names = [name for name, _ in client.call(sim, client.body(stream=True)).events]
+    assert "content_block_start" in names
+    assert "content_block_delta" not in names
+
+
+def test_paused_answer_can_be_sent_back_to_go_on(sim: SimulatorThread, client: Client) -> None:
     body = client.body("Go on.")
     sim.queue_fault(Fault(kind=FaultKind.PAUSE_TURN))
     paused = client.call(sim, body).json
@@ -201,18 +227,16 @@ def test_paused_answer_can_be_sent_back_to_go_on(sim, client):
     assert client.call(sim, body).json["stop_reason"] == "end_turn"
 
 
-def test_count_tokens_equals_the_input_that_is_billed(sim, client):
+def test_count_tokens_equals_the_input_that_is_billed(sim: SimulatorThread, client: Client) -> None:
     body = client.body("Count. " * 40, system="You are a counter.")
     counted = client.call(
         sim, client.body("Count. " * 40, system="You are a counter.", max_tokens=...),
         path="/v1/messages/count_tokens",
     )  # fmt: skip
-    assert counted.json == {
-        "input_tokens": client.call(sim, body).json["usage"]["input_tokens"]
-    }
+    assert counted.json == {"input_tokens": client.call(sim, body).json["usage"]["input_tokens"]}
 
 
-def test_models_are_listed_and_read_one_by_one(sim, client):
+def test_models_are_listed_and_read_one_by_one(sim: SimulatorThread, client: Client) -> None:
     page = client.call(sim, path="/v1/models", method="GET").json
     ids = [model["id"] for model in page["data"]]
     assert "claude-opus-5-5" in ids
@@ -225,7 +249,7 @@ def test_models_are_listed_and_read_one_by_one(sim, client):
     assert (gone.status, gone.json["error"]["type"]) == (404, "not_found_error")
 
 
-def test_statistics_prove_that_each_request_was_paid_once(client):
+def test_statistics_prove_that_each_request_was_paid_once(client: Client) -> None:
     with SimulatorThread() as sim:
         for task in ("a", "b", "b"):
             client.call(sim, client.body(task))
@@ -237,7 +261,7 @@ def test_statistics_prove_that_each_request_was_paid_once(client):
     assert stats.usage.input_tokens == 3
 
 
-def test_fingerprint_leaves_out_stream_and_metadata_only(client):
+def test_fingerprint_leaves_out_stream_and_metadata_only(client: Client) -> None:
     with SimulatorThread() as sim:
         client.call(sim, client.body("x"))
         client.call(sim, client.body("x", stream=True, metadata={"user_id": "u"}))
@@ -246,7 +270,7 @@ def test_fingerprint_leaves_out_stream_and_metadata_only(client):
         assert sorted(sim.stats.requests_by_fingerprint.values()) == [1, 2]
 
 
-def test_kept_requests_have_bodies_and_no_key(sim, client):
+def test_kept_requests_have_bodies_and_no_key(sim: SimulatorThread, client: Client) -> None:
     client.call(sim, client.body("keep me"), headers={"anthropic-beta": "b"})
     record = sim.requests[-1]
     assert record.body["messages"][0]["content"] == "keep me"
@@ -255,7 +279,7 @@ def test_kept_requests_have_bodies_and_no_key(sim, client):
     assert len(sim.requests) <= 5
 
 
-def test_latency_delays_the_first_event_and_the_chunks(client):
+def test_latency_delays_the_first_event_and_the_chunks(client: Client) -> None:
     latency = Latency(
         distribution="fixed", first_event_median_seconds=0.05, output_tokens_per_second=1000
     )

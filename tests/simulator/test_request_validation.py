@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,23 +10,29 @@ from hypothesis import strategies as st
 from claude_force.simulator import Simulator, SimulatorThread
 from claude_force.simulator.wire import HttpRequest, Response, whole_bytes
 
-OLD = {"anthropic-version": "2023-06-01"}
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.simulator.conftest import Client, Clock
+
+
+OLD: dict[str, str | None] = {"anthropic-version": "2023-06-01"}
 TEXT = {"type": "text", "text": "hello"}
 MARKED = {**TEXT, "cache_control": {"type": "ephemeral"}}
 
 
-def user(*content):
+def user(*content: Any) -> Any:
     return [{"role": "user", "content": list(content)}]
 
 
 @pytest.fixture(scope="module")
-def sim():
+def sim() -> Iterator[SimulatorThread]:
     # 2026-11-22, before the retirement of claude-sonnet-4-5.
     with SimulatorThread(wall_clock=lambda: 1_795_300_000.0) as running:
         yield running
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"foo": 1}, "foo: Extra inputs are not permitted"),
     "no model": ({"model": ...}, "model: Field required"),
     "no max_tokens": ({"max_tokens": ...}, "max_tokens: Field required"),
@@ -92,7 +99,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_the_api_refuses_is_a_400_that_says_why(sim, client, name):
+def test_what_the_api_refuses_is_a_400_that_says_why(
+    sim: SimulatorThread, client: Client, name: str
+) -> None:
     changes, message = REFUSED[name]
     reply = client.call(sim, client.body(**changes))
     assert reply.status == 400
@@ -102,7 +111,7 @@ def test_what_the_api_refuses_is_a_400_that_says_why(sim, client, name):
     assert reply.json["request_id"] == reply.headers["request-id"]
 
 
-ACCEPTED = {
+ACCEPTED: dict[str, Any] = {
     "assistant first": {"messages": [{"role": "assistant", "content": "x"}, *user(TEXT)]},
     "four marks": {"messages": user(*[MARKED] * 4)},
     "long before short": {
@@ -127,16 +136,24 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_what_the_api_takes_is_taken(sim, client, name):
+def test_what_the_api_takes_is_taken(sim: SimulatorThread, client: Client, name: str) -> None:
     assert client.call(sim, client.body(**ACCEPTED[name])).status == 200
 
 
 @pytest.mark.parametrize(
     ("model", "status"),
-    [("claude-haiku-4-5", 200), ("claude-opus-4-6", 200), ("claude-sonnet-4-6", 200)]
-    + [("claude-opus-4-7", 400), ("claude-sonnet-5", 400), ("claude-haiku-5-5", 400)],
+    [
+        ("claude-haiku-4-5", 200),
+        ("claude-opus-4-6", 200),
+        ("claude-sonnet-4-6", 200),
+        ("claude-opus-4-7", 400),
+        ("claude-sonnet-5", 400),
+        ("claude-haiku-5-5", 400),
+    ],
 )
-def test_old_version_takes_a_temperature_for_old_models_only(sim, client, model, status):
+def test_old_version_takes_a_temperature_for_old_models_only(
+    sim: SimulatorThread, client: Client, model: str, status: int
+) -> None:
     body = client.body(model=model, temperature=0.5)
     assert client.call(sim, body, headers=OLD).status == status
     assert client.call(sim, body).status == 400
@@ -145,18 +162,22 @@ def test_old_version_takes_a_temperature_for_old_models_only(sim, client, model,
 @pytest.mark.parametrize(
     "model", ["claude-3-5-haiku-20241022", "claude-opus-4-0", "gpt-5", "claude-sonnet-9"]
 )
-def test_retired_and_unknown_models_are_404(sim, client, model):
+def test_retired_and_unknown_models_are_404(
+    sim: SimulatorThread, client: Client, model: str
+) -> None:
     reply = client.call(sim, client.body(model=model))
     assert reply.status == 404
     assert reply.json["error"] == {"type": "not_found_error", "message": f"model: {model}"}
 
 
-def test_model_is_gone_on_the_day_of_its_retirement(client):
+def test_model_is_gone_on_the_day_of_its_retirement(client: Client, clock: Clock) -> None:
     body = client.body(model="claude-sonnet-4-5")
     last_second = 1_795_996_799.0
-    for now, status in ((last_second, 200), (last_second + 1, 404)):
-        with SimulatorThread(wall_clock=lambda now=now: now) as sim:
-            assert client.call(sim, body).status == status
+    clock.now = last_second
+    with SimulatorThread(wall_clock=clock) as sim:
+        assert client.call(sim, body).status == 200
+        clock.now += 1
+        assert client.call(sim, body).status == 404
 
 
 @pytest.mark.parametrize(
@@ -169,20 +190,24 @@ def test_model_is_gone_on_the_day_of_its_retirement(client):
         ({"anthropic-version": "1999-01-01"}, 400, "invalid_request_error"),
     ],
 )
-def test_key_and_version_headers_are_needed(sim, client, headers, status, error_type):
+def test_key_and_version_headers_are_needed(
+    sim: SimulatorThread, client: Client, headers: Any, status: int, error_type: str
+) -> None:
     reply = client.call(sim, client.body(), headers=headers)
     assert reply.status == status
     assert reply.json.get("error", {}).get("type") == error_type
 
 
-def test_required_key_refuses_any_other(client):
+def test_required_key_refuses_any_other(client: Client) -> None:
     with SimulatorThread(required_api_key="right") as sim:
         assert client.call(sim, client.body()).status == 401
         assert client.call(sim, client.body(), headers={"x-api-key": "right"}).status == 200
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'"x"', b"\xff", b"[" * 100_000])
-def test_body_that_is_no_json_object_is_400(sim, client, data):
+def test_body_that_is_no_json_object_is_400(
+    sim: SimulatorThread, client: Client, data: bytes
+) -> None:
     reply = client.call(sim, data)
     assert (reply.status, reply.json["error"]["type"]) == (400, "invalid_request_error")
 
@@ -198,13 +223,17 @@ def test_body_that_is_no_json_object_is_400(sim, client, data):
         ("GET", "/v1/messages/batches/a/b", 404),
     ],
 )
-def test_unknown_paths_and_methods_are_refused(sim, client, method, path, status):
+def test_unknown_paths_and_methods_are_refused(
+    sim: SimulatorThread, client: Client, method: str, path: str, status: int
+) -> None:
     reply = client.call(sim, method=method, path=path)
     assert reply.status == status
     assert reply.json["type"] == "error"
 
 
-def test_body_over_32_mb_is_413_and_the_server_goes_on(sim, client):
+def test_body_over_32_mb_is_413_and_the_server_goes_on(
+    sim: SimulatorThread, client: Client
+) -> None:
     reply = client.call(sim, b"x" * (32 * 1024 * 1024 + 1))
     assert (reply.status, reply.json["error"]["type"]) == (413, "request_too_large")
     assert client.call(sim, client.body()).status == 200
@@ -216,9 +245,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(
-            ["type", "text", "content", "role", "source", "cache_control", "ttl", "name"]
-            + ["input_schema", "format", "schema", "properties", "items", "$ref", "anyOf"]
-            + ["minItems", "minLength", "required", "enum", "minimum", "budget_tokens", "input"]
+            ["type", "text", "content", "role", "source", "cache_control", "ttl", "name", "input_schema", "format", "schema", "properties", "items", "$ref", "anyOf", "minItems", "minLength", "required", "enum", "minimum", "budget_tokens", "input"]
         ),
         inner,
         max_size=4,
@@ -230,15 +257,27 @@ json_values = st.recursive(
 @given(
     changes=st.dictionaries(
         st.sampled_from(
-            ["system", "messages", "tools", "tool_choice", "thinking", "output_config"]
-            + ["cache_control", "stop_sequences", "metadata", "max_tokens", "model", "stream"]
+            [
+                "system",
+                "messages",
+                "tools",
+                "tool_choice",
+                "thinking",
+                "output_config",
+                "cache_control",
+                "stop_sequences",
+                "metadata",
+                "max_tokens",
+                "model",
+                "stream",
+            ]
         ),
         json_values,
         max_size=3,
     )
 )
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_json_gets_an_answer_or_a_refusal_never_a_crash(changes):
+def test_any_json_gets_an_answer_or_a_refusal_never_a_crash(changes: Any) -> None:
     body = {
         "model": "claude-sonnet-5-5",
         "max_tokens": 100,
@@ -252,7 +291,7 @@ def test_any_json_gets_an_answer_or_a_refusal_never_a_crash(changes):
 
 @given(schema=json_values)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_schema_gets_json_or_a_refusal(schema):
+def test_any_schema_gets_json_or_a_refusal(schema: Any) -> None:
     config = {"format": {"type": "json_schema", "schema": {"type": "object", "items": schema,
               "properties": {"a": schema}, "required": ["a", "b"]}}}  # fmt: skip
     body = {
@@ -270,7 +309,5 @@ def test_any_schema_gets_json_or_a_refusal(schema):
 
 def answer_to(data: bytes) -> Response:
     headers = {"host": "127.0.0.1", "x-api-key": "k", "anthropic-version": "2026-10-21"}
-    request = HttpRequest(
-        method="POST", path="/v1/messages", query="", headers=headers, body=data
-    )
+    request = HttpRequest(method="POST", path="/v1/messages", query="", headers=headers, body=data)
     return Simulator()._api.handle(request)

@@ -12,7 +12,7 @@ from claude_force.simulator.answers import Answer, make_answer
 from claude_force.simulator.distortions import distort
 from claude_force.simulator.draws import Draws
 from claude_force.simulator.errors import ApiError, JsonObject, error_response
-from claude_force.simulator.faults import Fault
+from claude_force.simulator.faults import STOP_REASONS, Fault, FaultKind
 from claude_force.simulator.prompts import Prompt, read_prompt
 from claude_force.simulator.streaming import event_pieces, message_object
 from claude_force.simulator.validation import (
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from claude_force.simulator.prompt_cache import CacheUse
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
+# Something between the client and the model answers or fails: nothing is generated, nothing is billed.
+_BEFORE_THE_MODEL: Final = frozenset(
+    {
+        FaultKind.CLOSE,
+        FaultKind.RESET,
+        FaultKind.GARBAGE,
+        FaultKind.WRONG_CONTENT_TYPE,
+        FaultKind.HUGE_HEADER,
+    }
+)
+# A patient client gets every byte of the answer; of the other faults in a stream none leaves a whole answer.
+_WHOLE_IN_THE_END: Final = frozenset({FaultKind.SLOW_HEADERS, FaultKind.STALL})
 _decode = msgspec.json.decode
 
 
@@ -160,7 +172,11 @@ class _Exchange:
             # A refusal by status: nothing was generated, nothing is billed.
             headers = (*shown.headers, *response.headers)
             return replace(shown, headers=headers, on_begin=None, on_end=None)
-        return shown
+        if fault.kind in _BEFORE_THE_MODEL:
+            return replace(shown, on_begin=None, on_end=None)
+        if fault.kind in STOP_REASONS or fault.kind in _WHOLE_IN_THE_END:
+            return shown
+        return replace(shown, on_end=None)
 
     def _limited(self) -> Response | None:
         limiter = self._platform.limiter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping  # noqa: TC003  # msgspec reads the annotations at run time
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
@@ -14,7 +15,6 @@ from claude_force.simulator.faults import RETRY_AFTER_FORMS, FaultKind, RetryAft
 from claude_force.simulator.rate_limits import RateLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from claude_force.simulator.draws import Draws

@@ -83,6 +83,8 @@ class SchemaInstance:
     def _object(self, schema: Mapping[str, Json], path: str, depth: int) -> Json:
         properties = schema.get("properties", {})
         required = schema.get("required", [])
+        if not all(isinstance(name, str) for name in required):
+            raise TypeError("`required` is a list of names")
         names = [name for name in properties if depth < MAX_DEPTH or name in required]
         names += [name for name in required if name not in properties]
         return {

@@ -108,6 +108,11 @@ class Simulator:
         await server.wait_closed()
 
     @property
+    def running(self) -> bool:
+        """It listens."""
+        return self._server is not None
+
+    @property
     def port(self) -> int:
         """The port it listens on."""
         if self._server is None:
