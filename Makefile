@@ -45,5 +45,8 @@ format: $(STAMP)
 bench: $(STAMP)
 	benchmarks/run
 
+docs: $(STAMP)
+	$(BIN)/python docs/generate_cli.py
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

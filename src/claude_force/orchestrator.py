@@ -17,6 +17,7 @@ from claude_force.domain.errors import (
 from claude_force.domain.messages import CallContext
 from claude_force.domain.partial_failure import PartialFailureError
 from claude_force.provider.ask import ask, compose
+from claude_force.provider.event_log import event_loggers
 from claude_force.resilience.classification import Action, action_for
 
 if TYPE_CHECKING:
@@ -290,7 +291,6 @@ class AsyncAgentOrchestrator:
         for step in accepted.steps:
             step_call(step, task, files, {}).to_request(self.registry, CallContext())
         run_id = _new_id()
-        listener = compose((*self._listeners, *((on_event,) if on_event else ())))
 
         async def run_step(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
             call = step_call(step, task, files, answers)
@@ -302,7 +302,7 @@ class AsyncAgentOrchestrator:
             run_step=run_step,
             is_fatal=_stops_run,
             sequential=sequential,
-            on_event=listener,
+            on_event=self._listener(on_event),
         ).execute()
 
     def load_workflow(
@@ -324,6 +324,10 @@ class AsyncAgentOrchestrator:
             return str(error)
         return None
 
+    def _listener(self, on_event: EventListener | None) -> EventListener | None:
+        own = () if on_event is None else (on_event,)
+        return compose((*self._listeners, *own, *event_loggers()))
+
     async def _run(
         self,
         call: AgentCall,
@@ -340,8 +344,7 @@ class AsyncAgentOrchestrator:
             timeout_seconds=call.timeout_seconds or self.timeout_seconds,
         )
         request = call.to_request(self.registry, context)
-        listeners = self._listeners if on_event is None else (*self._listeners, on_event)
-        return await ask(self._runtime.client(), request, compose(listeners))
+        return await ask(self._runtime.client(), request, self._listener(on_event))
 
 
 def _stops_run(error: ClaudeForceError) -> bool:
