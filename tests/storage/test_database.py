@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NOTES = Schema(
     application_id=0x6E6F7465,
+    shrinkable=True,
     migrations=(("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",),),
 )
 NOTES_WITH_AUTHORS = Schema(
@@ -167,6 +168,17 @@ def test_a_held_lock_is_recognised_as_busy(tmp_path: Path) -> None:
     holder.execute("ROLLBACK")
     holder.close()
     other.close()
+
+
+def test_opening_does_not_wait_for_a_writer(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    holder = open_database(path, NOTES)
+    holder.execute("BEGIN IMMEDIATE")
+    reader = open_database(path, NOTES, busy_timeout_seconds=0)
+    assert reader.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+    holder.execute("ROLLBACK")
+    holder.close()
+    reader.close()
 
 
 def test_eight_processes_can_make_the_same_database_at_once(tmp_path: Path) -> None:

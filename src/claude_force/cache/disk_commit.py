@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from claude_force.cache.disk_layout import PAGE_BYTES, DiskBudget, pages_for
@@ -121,8 +122,10 @@ class DiskCommit:
         """Bring a file that was written under a larger bound down to this one."""
         if self._pages() <= self._budget.file_pages:
             return
-        while self._pages() - self._free_pages() > self._budget.file_pages:
-            if not self._step(lambda: self._evict(ROWS_AT_ONCE * PAGE_BYTES)):
+        while (excess := self._pages() - self._free_pages() - self._budget.file_pages) > 0:
+            # Larger steps while the file is far too large: each one ends in an fsync.
+            rows = max(ROWS_AT_ONCE, excess // 8)
+            if not self._step(partial(self._evict, excess * PAGE_BYTES, rows)):
                 break
         self._give_back_pages()
         self._connection.execute(f"PRAGMA max_page_count = {self._budget.file_pages}")
@@ -149,10 +152,10 @@ class DiskCommit:
             if not self._evict(excess * PAGE_BYTES):
                 break
 
-    def _evict(self, wanted_bytes: int) -> int:
+    def _evict(self, wanted_bytes: int, most_rows: int = ROWS_AT_ONCE) -> int:
         """Remove the least recently used rows until about ``wanted_bytes`` are free; how many, 0 when none is left."""
         rows = self._connection.execute(
-            "SELECT id, bytes FROM entries ORDER BY used LIMIT ?", (ROWS_AT_ONCE,)
+            "SELECT id, bytes FROM entries ORDER BY used LIMIT ?", (most_rows,)
         ).fetchall()
         doomed = []
         for row_id, size_bytes in rows:
@@ -172,17 +175,16 @@ class DiskCommit:
 
     def _give_back_pages(self) -> None:
         """Cut free pages off the end of the file, as far as they go."""
-        at_once = max(16, self._budget.log_bytes // PAGE_BYTES // 4)
+        smallest_step = self._budget.log_bytes // PAGE_BYTES // 4
         while (before := self._free_pages()) > 0:
-            # The rows have to be fetched: each one is a page that is moved.
-            self._step(
-                lambda: len(
-                    self._connection.execute(f"PRAGMA incremental_vacuum({at_once})").fetchall()
-                )
-            )
+            self._step(partial(self._cut, max(smallest_step, before // 8)))
             if self._free_pages() >= before:
                 break
         self._fold_log()
+
+    def _cut(self, pages: int) -> int:
+        # The rows have to be fetched: each one is a page that is moved.
+        return len(self._connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall())
 
     def _step(self, work: Callable[[], int]) -> int:
         return self._transact(work, _FRAMES_BESIDE + _FRAMES_PER_ROW * ROWS_AT_ONCE)

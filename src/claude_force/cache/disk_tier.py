@@ -226,7 +226,8 @@ class DiskTier:
         self._guarded(lambda: self._write(batch))
 
     def _write(self, batch: Batch) -> None:
-        records = list(self._signed(batch))
+        order = batch.order()
+        records = list(self._signed([batch.entries[key] for key in order if key in batch.entries]))
         if not records and not self._path.exists():
             return
         committer = self._open_committer()
@@ -234,16 +235,13 @@ class DiskTier:
             return
         evicted, expired = committer.evictions, committer.expired
         try:
-            self._write_in_order(committer, batch, records)
+            self._write_in_order(committer, order, records)
         finally:
             self._evictions += committer.evictions - evicted
             self._expired += committer.expired - expired
 
-    def _signed(self, batch: Batch) -> Iterator[tuple[CacheEntry, bytes]]:
-        for key in batch.recency:
-            entry = batch.entries.get(key)
-            if entry is None:
-                continue
+    def _signed(self, entries: list[CacheEntry]) -> Iterator[tuple[CacheEntry, bytes]]:
+        for entry in entries:
             signed_bytes = self._signer.seal(entry)
             if self._budget.fits(len(signed_bytes)):
                 yield entry, signed_bytes
@@ -251,7 +249,7 @@ class DiskTier:
                 self._refused += 1
 
     def _write_in_order(
-        self, committer: DiskCommit, batch: Batch, records: list[tuple[CacheEntry, bytes]]
+        self, committer: DiskCommit, order: list[CacheKey], records: list[tuple[CacheEntry, bytes]]
     ) -> None:
         """Write a batch in small transactions, with the order of use fixed for the whole of it.
 
@@ -259,8 +257,9 @@ class DiskTier:
         """
         committer.shrink()
         first = committer.first_free_place()
-        places = {key: first + index for index, key in enumerate(batch.recency)}
-        touched = [(place, key) for key, place in places.items() if key not in batch.entries]
+        places = {key: first + index for index, key in enumerate(order)}
+        written = {entry.key for entry, _ in records}
+        touched = [(place, key) for key, place in places.items() if key not in written]
         for start in range(0, len(touched), ROWS_AT_ONCE):
             committer.touch(touched[start : start + ROWS_AT_ONCE])
         created_before = (

@@ -139,7 +139,9 @@ class ResponseCache:
         """
         if not self.enabled:
             return None
-        question = _question(agent_name, task, model, context)
+        question = (
+            _question(agent_name, task, model, context) if context else (agent_name, task, model)
+        )
         now = self._wall_clock()
         hit = self._front.get(question)
         if hit is not None and now - hit[2] < self._ttl_seconds:

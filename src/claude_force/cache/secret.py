@@ -23,7 +23,7 @@ _SECRET_BYTES: Final = 32
 # The file holds hexadecimal text, so that it can be copied to another machine by hand.
 _TEXT_BYTES: Final = _SECRET_BYTES * 2
 # Only on file systems without hard links can a reader meet a file that is being written.
-_HALF_WRITTEN_SECONDS: Final = 1.0
+_HALF_WRITTEN_SECONDS: Final = 0.2
 
 
 def given_secret(secret: str | bytes) -> bytes:

@@ -130,11 +130,8 @@ def _connect(
     )
     try:
         _refuse_foreign_schema(connection, path, schema)
-        if schema.shrinkable:
-            # Has an effect on an empty database only, so it comes before anything is written.
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        # Readers go on beside one writer, and a killed process leaves a file that the next one reads.
-        connection.execute("PRAGMA journal_mode = WAL")
+        if _version(connection) == 0:
+            _lay_out(connection, schema)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         # A schema edited by someone else must not call functions through its views and triggers.
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -143,6 +140,15 @@ def _connect(
         connection.close()
         raise
     return connection
+
+
+def _lay_out(connection: sqlite3.Connection, schema: Schema) -> None:
+    """Set what a database keeps for good. Both statements take the write lock, so only a new one is asked."""
+    if schema.shrinkable:
+        # Has an effect on an empty database only, so it comes before anything is written.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    # Readers go on beside one writer, and a killed process leaves a file that the next one reads.
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _refuse_foreign_schema(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
