@@ -17,10 +17,12 @@ from claude_force.resilience.sharing import Report, UserLimits
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from claude_force.domain.usage import Usage
     from claude_force.resilience.sharing import Standing
     from claude_force.resilience.ticket import Ticket
 
 NEVER: Final = float("inf")
+_UNBOUNDED: Final = 2**31
 # A process that has just begun to want something has no share yet; it may go slowly until its next visit.
 _SMALLEST_RATE_SHARE: Final = 0.01
 
@@ -40,6 +42,7 @@ class Admission:
         "_window_seconds",
         "classes",
         "in_flight",
+        "max_concurrent",
         "next_seconds",
         "own_limits",
         "places",
@@ -66,6 +69,9 @@ class Admission:
         self._user_pace = Pace(None)
         # How many requests may be under way here by the division among processes; None without such a bound.
         self.places: int | None = None
+        # How many requests may be under way in this process now: the smaller of both.
+        self.max_concurrent = 0
+        self._bound()
         self.in_flight = 0
         self.waiting = 0
         self.next_seconds = NEVER
@@ -77,13 +83,6 @@ class Admission:
     def paused(self) -> bool:
         """True while the user lets nothing out, here or everywhere."""
         return self.own_limits.paused or self.user_limits.paused
-
-    @property
-    def max_concurrent(self) -> int:
-        """How many requests may be under way in this process now."""
-        own = self.own_limits.max_concurrent
-        bounds = [bound for bound in (own, self.places) if bound is not None]
-        return min(bounds, default=2**31)
 
     def state_of(self, key: str) -> ClassState:
         """The state of one origin and model class."""
@@ -134,10 +133,10 @@ class Admission:
             ticket.reservation = None
             self.in_flight -= 1
 
-    def finish(self, ticket: Ticket) -> None:
-        """End a request that was let out; what nobody has settled counts as used."""
+    def finish(self, ticket: Ticket, usage: Usage | None) -> None:
+        """End a request that was let out; without a usage what it reserved counts as used."""
         assert ticket.reservation is not None  # noqa: S101 - the owner let it out
-        self.classes[ticket.key].rate.settle(ticket.reservation, None)
+        self.classes[ticket.key].rate.settle(ticket.reservation, usage)
         self.in_flight -= 1
 
     def remove_impatient(self, now: float) -> list[tuple[Ticket, float]]:
@@ -164,6 +163,7 @@ class Admission:
         """Change the limits of this process."""
         self._own_pace.change(limits.requests_per_minute)
         self.own_limits = limits
+        self._bound()
 
     def report(
         self, now: float, *, leaving: bool = False, errors: Sequence[tuple[str, str, str]] = ()
@@ -184,6 +184,7 @@ class Admission:
         self._user_pace.change(rate and rate * max(standing.rate_share, _SMALLEST_RATE_SHARE))
         self.user_limits = standing.limits
         self.places = standing.places
+        self._bound()
         wait = 0.0
         for key, given in standing.classes.items():
             self.classes[key].take(told.classes[key], given, now)
@@ -200,6 +201,7 @@ class Admission:
         """Go on without the shared pools."""
         self._shared = False
         self.places = None
+        self._bound()
         for state in self.classes.values():
             state.stand_alone(self._window_seconds)
 
@@ -223,12 +225,24 @@ class Admission:
 
     def _wait_seconds(self, now: float) -> float:
         """Seconds until a request of any class may go out."""
-        if self.in_flight >= self.max_concurrent or self.paused:
+        if self.in_flight >= self.max_concurrent:
             return NEVER
-        return max(self._own_pace.wait_seconds(now), self._user_pace.wait_seconds(now))
+        own, user = self._own_pace, self._user_pace
+        if not own.limited and not user.limited:
+            return 0.0
+        return max(own.wait_seconds(now), user.wait_seconds(now))
+
+    def _bound(self) -> None:
+        """Work out how many requests may be under way."""
+        bounds = [
+            bound for bound in (self.own_limits.max_concurrent, self.places) if bound is not None
+        ]
+        self.max_concurrent = 0 if self.paused else min(bounds, default=_UNBOUNDED)
 
     def _let_out(self, ticket: Ticket, state: ClassState, now: float) -> None:
         ticket.reservation = state.reserve(now, ticket.estimate)
         self.in_flight += 1
-        self._own_pace.sent(now)
-        self._user_pace.sent(now)
+        if self._own_pace.limited:
+            self._own_pace.sent(now)
+        if self._user_pace.limited:
+            self._user_pace.sent(now)

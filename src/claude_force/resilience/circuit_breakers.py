@@ -57,6 +57,7 @@ class CircuitBreakers:
         self._lock = threading.Lock()
         self._states: dict[str, BreakerState] = {}
         self._looked_at: dict[str, float] = {}
+        self._keys: dict[tuple[str, str], str] = {}
         self._probes = 0
         # Why sharing failed; the breakers then work for this process alone.
         self.sharing_failure: str | None = None
@@ -67,7 +68,10 @@ class CircuitBreakers:
         An attempt that succeeds, or fails by its own fault, shows that the service is there; faults of the service
         and of the connection count against it; a cancelled one says nothing.
         """
-        return Guard(self, f"{model} at {origin}")
+        key = self._keys.get((origin, model))
+        if key is None:
+            key = self._keys[origin, model] = f"{model} at {origin}"
+        return Guard(self, key)
 
     def states(self) -> dict[str, BreakerState]:
         """Every breaker of this process that is not at rest, by model and origin."""
@@ -75,6 +79,14 @@ class CircuitBreakers:
             return dict(self._states)
 
     # The rest is called by guards.
+
+    def passes(self, key: str) -> bool:
+        """True when an attempt may go and nobody has to be asked: the usual case."""
+        if key in self._states:
+            return False
+        return self._shared is None or (
+            self._wall_clock() - self._looked_at.get(key, 0.0) <= _FRESH_SECONDS
+        )
 
     async def enter(self, key: str) -> str | None:
         """Let an attempt through; returns who it probes for, or None for an ordinary one."""
@@ -98,14 +110,15 @@ class CircuitBreakers:
             return self._decide(key, now, prober)
         return await asyncio.to_thread(self._decide_together, key, now, prober)
 
+    def is_news(self, key: str, prober: str | None, outcome: Outcome) -> bool:
+        """True when the end of an attempt changes anything: not for a success while all is well."""
+        return prober is not None or outcome is Outcome.DOWN or key in self._states
+
     def leave(self, key: str, prober: str | None, outcome: Outcome, message: str) -> bool:
         """An attempt ended; True if the other processes have to be told."""
         now = self._wall_clock()
         with self._lock:
-            before = self._states.get(key)
-            if before is None and outcome is not Outcome.DOWN:
-                return False
-            state = before or CLOSED
+            state = self._states.get(key, CLOSED)
             if prober is None:
                 after = passed(state, self._policy, now, outcome, message=message)
             else:
@@ -190,7 +203,8 @@ class Guard:
         self._prober: str | None = None
 
     async def __aenter__(self) -> Self:
-        self._prober = await self._breakers.enter(self._key)
+        if not self._breakers.passes(self._key):
+            self._prober = await self._breakers.enter(self._key)
         return self
 
     async def __aexit__(
@@ -202,6 +216,8 @@ class Guard:
         outcome = Outcome.ALIVE
         if error is not None:
             outcome = outcome_of(error) if isinstance(error, CallError) else Outcome.UNKNOWN
+        if not self._breakers.is_news(self._key, self._prober, outcome):
+            return
         message = str(error) if outcome is Outcome.DOWN else ""
         if self._breakers.leave(self._key, self._prober, outcome, message):
             telling = asyncio.get_running_loop().run_in_executor(

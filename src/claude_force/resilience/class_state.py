@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from claude_force.resilience.fair_queue import FairQueue
-from claude_force.resilience.rate_class import RateClass, readings
+from claude_force.resilience.rate_class import RateClass, input_of
 from claude_force.resilience.sharing import KINDS, Ask, ClassReport
 
 if TYPE_CHECKING:
-    from claude_force.resilience.rate_bucket import RateBucket
     from claude_force.resilience.rate_class import Estimate, Reservation
     from claude_force.resilience.sharing import ClassStanding, Share
     from claude_force.resilience.ticket import Ticket
@@ -81,7 +80,7 @@ class ClassState:
         self.standing = standing
         for kind, bucket in zip(KINDS, self.rate.buckets, strict=True):
             share = standing.shares[kind]
-            bucket.limit = share.limit
+            bucket.set_limit(share.limit)
             bucket.free += share.held - told.asks[kind].held
         self.rate.epoch = standing.shares
         if standing.blocked_seconds > 0.0:
@@ -129,16 +128,17 @@ class ClassState:
         if sample is None or not isinstance(sample.reservation.epoch, dict):
             return found
         shares: dict[str, Share] = sample.reservation.epoch
-        told = readings(self.rate, sample.snapshot, sample.reservation)
-        for bucket, reading, (free_then, _) in told:
-            kind = _kind_of(self.rate, bucket)
+        then, told = sample.reservation, sample.snapshot
+        for kind, reading, level_then in (
+            ("requests", told.requests, then.requests_then),
+            ("input_tokens", input_of(told), then.input_then),
+            ("output_tokens", told.output_tokens, then.output_then),
+        ):
+            if reading is None:
+                continue
             error = None
             if reading.remaining is not None:
-                error = reading.remaining - free_then - shares[kind].elsewhere
+                error = reading.remaining - level_then - shares[kind].elsewhere
             limit = None if reading.limit is None else float(reading.limit)
             found[kind] = (limit, error, shares[kind].corrected)
         return found
-
-
-def _kind_of(rate: RateClass, bucket: RateBucket) -> str:
-    return KINDS[rate.buckets.index(bucket)]

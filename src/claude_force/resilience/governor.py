@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from claude_force.domain.errors import CallError
     from claude_force.domain.rate_limits import RateSnapshot
-    from claude_force.domain.usage import Usage
     from claude_force.resilience.rate_class import Estimate
     from claude_force.resilience.shared_limits import SharedLimits
     from claude_force.resilience.ticket import Ticket
@@ -191,10 +190,15 @@ class Governor:
             self._pump(self._clock())
 
     def finish(self, slot: Slot) -> None:
-        """End a request that was let out."""
+        """End a request that was let out, with what ``slot.usage`` and ``slot.error`` tell."""
+        admission = self._admission
         with self._lock:
-            self._admission.finish(slot)
-            if self._admission.waiting:
+            if slot.error is not None:
+                self._note_failure(slot, slot.error)
+            elif slot.usage is not None:
+                admission.classes[slot.key].rate.succeeded()
+            admission.finish(slot, slot.usage)
+            if admission.waiting:
                 self._pump(self._clock())
 
     def observe(self, slot: Slot, snapshot: RateSnapshot) -> None:
@@ -207,35 +211,23 @@ class Governor:
                 # The first that is heard of the limits: every process should know at once.
                 self._visit_now()
 
-    def settle(self, slot: Slot, usage: Usage) -> None:
-        """A request ended in an answer."""
-        with self._lock:
-            rate = self._admission.classes[slot.key].rate
-            assert slot.reservation is not None  # noqa: S101 - it was let out
-            if not slot.reservation.settled:
-                rate.succeeded()
-                rate.settle(slot.reservation, usage)
-
-    def failed(self, slot: Slot, error: CallError) -> None:
-        """A request failed."""
-        now = self._clock()
-        with self._lock:
-            rate = self._admission.classes[slot.key].rate
-            assert slot.reservation is not None  # noqa: S101 - it was let out
-            if slot.reservation.settled:
-                return
-            if isinstance(error, RateLimitError):
-                rate.refused(
-                    slot.reservation,
-                    now,
-                    retry_after_seconds=error.retry_after_seconds,
-                    ramp=error.error_code == _RAMP_CODE,
-                )
-                self._turn_away_impatient(now)
-                self._visit_now()
-            rate.settle(slot.reservation, error.usage if error.usages else None)
-            if self._visits is not None:
-                self._visits.note_error(slot.key, error)
+    def _note_failure(self, slot: Slot, error: CallError) -> None:
+        """Slow down if the API asks for it; the lock is held."""
+        assert slot.reservation is not None  # noqa: S101 - it was let out
+        if error.usages and slot.usage is None:
+            slot.usage = error.usage
+        if isinstance(error, RateLimitError):
+            now = self._clock()
+            self._admission.classes[slot.key].rate.refused(
+                slot.reservation,
+                now,
+                retry_after_seconds=error.retry_after_seconds,
+                ramp=error.error_code == _RAMP_CODE,
+            )
+            self._turn_away_impatient(now)
+            self._visit_now()
+        if self._visits is not None:
+            self._visits.note_error(slot.key, error)
 
     def _set_paused(self, *, paused: bool) -> None:
         with self._lock:

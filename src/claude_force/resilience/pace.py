@@ -15,7 +15,7 @@ class Pace:
     The generic cell rate algorithm: one moment is all its state, so a changed limit holds from the next request on.
     """
 
-    __slots__ = ("_due_at", "_interval_seconds", "_started")
+    __slots__ = ("_due_at", "_interval_seconds", "_started", "limited")
 
     def __init__(self, requests_per_minute: float | None) -> None:
         self._due_at = 0.0
@@ -25,6 +25,7 @@ class Pace:
 
     def change(self, requests_per_minute: float | None) -> None:
         """Set another limit."""
+        self.limited = bool(requests_per_minute)
         self._interval_seconds = (
             _MINUTE_SECONDS / requests_per_minute if requests_per_minute else 0.0
         )

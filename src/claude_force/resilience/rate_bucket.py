@@ -22,12 +22,21 @@ class RateBucket:
     Not for several threads at once; the owner holds a lock.
     """
 
-    __slots__ = ("_updated_at", "_window_seconds", "corrected", "free", "limit", "reserved")
+    __slots__ = (
+        "_per_second",
+        "_updated_at",
+        "_window_seconds",
+        "corrected",
+        "free",
+        "limit",
+        "reserved",
+    )
 
     def __init__(self, *, window_seconds: float | None = WINDOW_SECONDS) -> None:
         self._window_seconds = window_seconds
+        self._per_second = 0.0
         self._updated_at = 0.0
-        # A minute's worth; None until it is known.
+        # A minute's worth; None until it is known. Set by `set_limit`.
         self.limit: float | None = None
         self.free = 0.0
         # Held by requests under way.
@@ -35,26 +44,29 @@ class RateBucket:
         # Sum of every correction so far: tells a late report what it does not know.
         self.corrected = 0.0
 
-    @property
-    def per_second(self) -> float:
-        """How fast ``free`` grows by itself."""
-        if self.limit is None or self._window_seconds is None:
-            return 0.0
-        return self.limit / self._window_seconds
+    def set_limit(self, limit: float | None) -> None:
+        """Take over a minute's worth as a response names it; None if no limit is known any more."""
+        self.limit = limit
+        self._set_speed()
+
+    def stand_alone(self, window_seconds: float) -> None:
+        """Refill by itself from the next `refill` on."""
+        self._window_seconds = window_seconds
+        self._set_speed()
 
     def wait_seconds(self, amount: float, now: float) -> float:
         """Seconds until ``amount`` is there: 0 when it is, infinity when it has to come from outside.
 
-        More than the bucket can hold is let through when it is full: the API answers that truly, we cannot.
+        More than the bucket can hold is let through when it is full: whether it may pass the API knows, not we.
         """
-        if self.limit is None:
+        limit = self.limit
+        if limit is None:
             return 0.0
         self.refill(now)
-        missing = min(amount, self.limit) - self.free
+        missing = min(limit, amount) - self.free
         if missing <= 0.0:
             return 0.0
-        per_second = self.per_second
-        return missing / per_second if per_second else float("inf")
+        return missing / self._per_second if self._per_second else float("inf")
 
     def reserve(self, amount: float) -> None:
         """Move ``amount`` from free to reserved."""
@@ -70,36 +82,31 @@ class RateBucket:
 
     def refill(self, now: float) -> None:
         """Add what has come in since the last time. A clock that goes back adds nothing."""
-        elapsed = now - self._updated_at
+        if self._per_second:
+            elapsed = now - self._updated_at
+            if elapsed > 0.0 and self.free < self.limit:  # type: ignore[operator] # a speed implies a limit
+                self.free = min(self.limit, self.free + elapsed * self._per_second)  # type: ignore[type-var, assignment] # as above
         self._updated_at = now
-        if elapsed > 0.0 and self.limit is not None and self.free < self.limit:
-            self.free = min(self.limit, self.free + elapsed * self.per_second)
 
-    def observe(self, reading: LimitReading, *, free_then: float, corrected_then: float) -> None:
+    def observe(self, reading: LimitReading, level_then: float) -> None:
         """Take over what the response to one of our requests reports.
 
-        ``free_then`` and ``corrected_then`` are ``free`` and ``corrected`` just after that request was reserved.
-        The report is as old as that: what differs between them is an error of ours, whatever has been reserved or
-        has come in since.
+        ``level_then`` is ``free - corrected`` just after that request was reserved. The report is as old as that:
+        what differs between them is an error of ours, whatever has been reserved or has come in since; and
+        corrections since then know of a part of it.
         """
-        error = self.error_of(reading, free_then=free_then)
-        if error is None:
-            return
-        self.correct(error - (self.corrected - corrected_then))
-
-    def error_of(self, reading: LimitReading, *, free_then: float) -> float | None:
-        """Take over the limit; by how much ``free`` was too low when the request went out, or None."""
-        if reading.limit is not None:
-            self.limit = float(reading.limit)
-        if self.limit is None or reading.remaining is None:
-            return None
-        return reading.remaining - free_then
-
-    def stand_alone(self, window_seconds: float) -> None:
-        """Refill by itself from the next `refill` on."""
-        self._window_seconds = window_seconds
+        if reading.limit is not None and reading.limit != self.limit:
+            self.set_limit(float(reading.limit))
+        if self.limit is not None and reading.remaining is not None:
+            self.correct(reading.remaining - self.corrected - level_then)
 
     def correct(self, amount: float) -> None:
         """Put ``free`` right by ``amount``."""
         self.free += amount
         self.corrected += amount
+
+    def _set_speed(self) -> None:
+        per_second = 0.0
+        if self.limit is not None and self._window_seconds is not None:
+            per_second = self.limit / self._window_seconds
+        self._per_second = per_second

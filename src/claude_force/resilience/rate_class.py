@@ -33,23 +33,38 @@ class Estimate:
     max_output_tokens: int
 
 
-@dataclass(slots=True)
 class Reservation:
     """What one request under way holds, and what the buckets were like just after it was reserved."""
+
+    # A plain class: a call makes one, and a dataclass takes twice as long.
+    __slots__ = (
+        "epoch",
+        "estimated_input_tokens",
+        "input_then",
+        "input_tokens",
+        "number",
+        "output_then",
+        "output_tokens",
+        "requests_then",
+        "sent_at",
+        "settled",
+    )
 
     # Counts requests of the class in the order in which they went out.
     number: int
     sent_at: float
     estimated_input_tokens: int
+    # What is reserved, beside one request.
     input_tokens: float
     output_tokens: float
-    requests_then: tuple[float, float]
-    input_then: tuple[float, float]
-    # The API charges output when it ends, so what was reserved counts as still there.
-    output_then: tuple[float, float]
+    # `level_then` of `RateBucket.observe`. The API charges output when it ends, so there what was reserved counts as
+    # still free.
+    requests_then: float
+    input_then: float
+    output_then: float
     # What `RateClass.epoch` was.
     epoch: object
-    settled: bool = False
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,50 +128,56 @@ class RateClass:
 
     def wait_seconds(self, now: float, estimate: Estimate) -> float:
         """Seconds until the request may go out: 0 for now, infinity when only an event can change it."""
-        if self.in_flight >= int(self.window.size):
+        if self.in_flight + 1 > self.window.size:
             return float("inf")
-        wait = self.blocked_until - now
-        for bucket, amount in zip(self.buckets, self.needs(estimate), strict=True):
-            if bucket.limit is not None:
-                wait = max(wait, bucket.wait_seconds(amount, now))
-        return max(0.0, wait)
+        if self.blocked_until <= now and self._is_free(now, estimate):
+            return 0.0
+        return max(
+            0.0,
+            self.blocked_until - now,
+            self.requests.wait_seconds(1.0, now),
+            self.input_tokens.wait_seconds(estimate.input_tokens * self._input_share, now),
+            self.output_tokens.wait_seconds(self._output_of(estimate), now),
+        )
 
     def reserve(self, now: float, estimate: Estimate) -> Reservation:
         """Reserve for a request that goes out now; the caller has seen `wait_seconds` return 0."""
-        requests, input_bucket, output_bucket = (
-            self.requests,
-            self.input_tokens,
-            self.output_tokens,
-        )
-        input_tokens = self._expected_input(estimate)
-        output_tokens = self._expected_output_of(estimate)
-        requests.reserve(1.0)
-        input_bucket.reserve(input_tokens)
-        output_bucket.reserve(output_tokens)
-        self.in_flight += 1
+        held = Reservation()
+        held.number = self._next_number
+        held.sent_at = now
+        held.settled = False
+        held.epoch = self.epoch
+        held.estimated_input_tokens = estimate.input_tokens
+        held.input_tokens = estimate.input_tokens * self._input_share
+        held.output_tokens = self._output_of(estimate)
         self._next_number += 1
-        return Reservation(
-            self._next_number - 1,
-            now,
-            estimate.input_tokens,
-            input_tokens,
-            output_tokens,
-            (requests.free, requests.corrected),
-            (input_bucket.free, input_bucket.corrected),
-            (output_bucket.free + output_bucket.reserved, output_bucket.corrected),
-            self.epoch,
-        )
+        self.in_flight += 1
+        bucket = self.requests
+        bucket.reserve(1.0)
+        held.requests_then = bucket.free - bucket.corrected
+        bucket = self.input_tokens
+        bucket.reserve(held.input_tokens)
+        held.input_then = bucket.free - bucket.corrected
+        bucket = self.output_tokens
+        bucket.reserve(held.output_tokens)
+        held.output_then = bucket.free + bucket.reserved - bucket.corrected
+        return held
 
     def observe(self, reservation: Reservation, snapshot: RateSnapshot) -> None:
         """Take over what the response to a request reports; a report older than one already seen is ignored."""
-        if reservation.number <= self._observed_number or not snapshot:
+        if reservation.number <= self._observed_number:
             return
         self._observed_number = reservation.number
         if self._fed_from_outside:
             self.sample = Sample(snapshot, reservation)
             return
-        for bucket, reading, (free_then, corrected_then) in readings(self, snapshot, reservation):
-            bucket.observe(reading, free_then=free_then, corrected_then=corrected_then)
+        if snapshot.requests is not None:
+            self.requests.observe(snapshot.requests, reservation.requests_then)
+        input_reading = input_of(snapshot)
+        if input_reading is not None:
+            self.input_tokens.observe(input_reading, reservation.input_then)
+        if snapshot.output_tokens is not None:
+            self.output_tokens.observe(snapshot.output_tokens, reservation.output_then)
 
     def settle(self, reservation: Reservation, usage: Usage | None) -> None:
         """End what a request holds, with what it used.
@@ -197,7 +218,7 @@ class RateClass:
 
     def needs(self, estimate: Estimate) -> tuple[float, float, float]:
         """Requests, input and output tokens that are reserved for such a request."""
-        return 1.0, self._expected_input(estimate), self._expected_output_of(estimate)
+        return 1.0, estimate.input_tokens * self._input_share, self._output_of(estimate)
 
     def succeeded(self) -> None:
         """A request, still counted in ``in_flight``, ended in an answer."""
@@ -229,11 +250,27 @@ class RateClass:
         """Let nothing out before ``until``; an earlier time than the one in force changes nothing."""
         self.blocked_until = max(self.blocked_until, until)
 
-    def _expected_input(self, estimate: Estimate) -> float:
-        return estimate.input_tokens * self._input_share
+    def _is_free(self, now: float, estimate: Estimate) -> bool:
+        """True when all that is needed is there; a quick look, for the usual case."""
+        bucket = self.requests
+        if bucket.limit is not None:
+            bucket.refill(now)
+            if bucket.free < 1.0:
+                return False
+        bucket = self.input_tokens
+        if bucket.limit is not None:
+            bucket.refill(now)
+            if bucket.free < estimate.input_tokens * self._input_share:
+                return False
+        bucket = self.output_tokens
+        if bucket.limit is not None:
+            bucket.refill(now)
+            return bucket.free >= self._expected_output
+        return True
 
-    def _expected_output_of(self, estimate: Estimate) -> float:
-        return min(float(estimate.max_output_tokens), self._expected_output)
+    def _output_of(self, estimate: Estimate) -> float:
+        expected = self._expected_output
+        return min(estimate.max_output_tokens, expected)
 
     def _learn(
         self, reservation: Reservation, uncached_tokens: float, output_tokens: float
@@ -245,19 +282,9 @@ class RateClass:
             self._input_share = min(max(followed, _SMALLEST_INPUT_SHARE), _LARGEST_INPUT_SHARE)
 
 
-def readings(
-    of: RateClass, snapshot: RateSnapshot, reservation: Reservation
-) -> tuple[tuple[RateBucket, LimitReading, tuple[float, float]], ...]:
-    """The buckets that a report speaks of, with their readings and what they were like at the reservation.
-
-    The joint limit of older platforms (``tokens``) stands in for the input where that has none of its own.
-    """
-    pairs = (
-        (of.requests, snapshot.requests, reservation.requests_then),
-        (of.input_tokens, snapshot.input_tokens or snapshot.tokens, reservation.input_then),
-        (of.output_tokens, snapshot.output_tokens, reservation.output_then),
-    )
-    return tuple((bucket, reading, then) for bucket, reading, then in pairs if reading is not None)
+def input_of(snapshot: RateSnapshot) -> LimitReading | None:
+    """The limit on input; the joint one of older platforms (``tokens``) stands in where input has none of its own."""
+    return snapshot.input_tokens if snapshot.input_tokens is not None else snapshot.tokens
 
 
 def _followed(expected: float, seen: float) -> float:

@@ -28,19 +28,11 @@ class Keeper(Protocol):
         ...
 
     def finish(self, slot: Slot) -> None:
-        """End a request that was let out."""
+        """End a request that was let out, with what ``slot.usage`` and ``slot.error`` tell."""
         ...
 
     def observe(self, slot: Slot, snapshot: RateSnapshot) -> None:
         """Take over what a response reports."""
-        ...
-
-    def settle(self, slot: Slot, usage: Usage) -> None:
-        """A request ended in an answer."""
-        ...
-
-    def failed(self, slot: Slot, error: CallError) -> None:
-        """A request failed."""
         ...
 
 
@@ -52,7 +44,7 @@ class Slot(Ticket):
     cancellation included, leaves nothing reserved. A slot is used once.
     """
 
-    __slots__ = ("_future", "_keeper", "_loop")
+    __slots__ = ("_future", "_keeper", "_loop", "error", "usage")
 
     def __init__(
         self,
@@ -64,6 +56,9 @@ class Slot(Ticket):
     ) -> None:
         super().__init__(key, flow, estimate, patience_seconds)
         self._keeper = keeper
+        # How the request ended, as far as anybody has told.
+        self.usage: Usage | None = None
+        self.error: CallError | None = None
         self._future: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -86,7 +81,7 @@ class Slot(Ticket):
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(error, CallError):
-            self._keeper.failed(self, error)
+            self.error = error
         self._keeper.finish(self)
 
     def observe(self, snapshot: RateSnapshot) -> None:
@@ -95,12 +90,12 @@ class Slot(Ticket):
             self._keeper.observe(self, snapshot)
 
     def settle(self, usage: Usage) -> None:
-        """Tell what the answer used."""
-        self._keeper.settle(self, usage)
+        """Tell what the answer used; counts at the end of the block."""
+        self.usage = usage
 
     def failed(self, error: CallError) -> None:
         """Tell that the request failed, where the error does not leave the block."""
-        self._keeper.failed(self, error)
+        self.error = error
 
     def start_waiting(self) -> None:
         """Make what `wake` and `turn_away` end; the governor holds its lock."""
