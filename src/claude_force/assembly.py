@@ -6,7 +6,7 @@ What a part needs is imported when it is built: a command that lists agents load
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from claude_force.config.claude_json import find_config, load_settings
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_force.agents.registry import AgentRegistry
+    from claude_force.cache.store import CacheStore
     from claude_force.config.environment import Environment
     from claude_force.config.proxies import Proxies
+    from claude_force.config.settings import CacheSettings
     from claude_force.provider.client import ModelClient
 
 
@@ -34,11 +36,27 @@ class RuntimeOptions:
     max_concurrent: int | None = None
     max_retries: int | None = None
     timeout_seconds: float | None = None
+    enable_cache: bool | None = None
+    cache_ttl_hours: float | None = None
+    cache_dir: Path | None = None
+    cache_secret: str | None = field(default=None, repr=False)
+    cache_origin: str | None = None
 
     def __post_init__(self) -> None:
         _check_number("max_concurrent", self.max_concurrent, minimum=1)
         _check_number("max_retries", self.max_retries, minimum=0)
         _check_number("timeout_seconds", self.timeout_seconds, minimum=0.001)
+        _check_number("cache_ttl_hours", self.cache_ttl_hours, minimum=0)
+
+
+class Borrowed:
+    """A client that belongs to the caller: closing it does nothing."""
+
+    def __init__(self, client: ModelClient) -> None:
+        self.send = client.send
+
+    async def aclose(self) -> None:
+        """Leave it open."""
 
 
 class Runtime:
@@ -56,7 +74,6 @@ class Runtime:
         self._timeout_seconds = options.timeout_seconds
         self._settings: Settings | None = None
         self._registry: AgentRegistry | None = None
-        self._transport: ModelClient | None = None
         self._chain: ModelClient | None = None
         self._closed = False
 
@@ -108,28 +125,49 @@ class Runtime:
         if self._closed:
             raise ClosedError("This orchestrator is closed; make a new one.")
         if self._chain is None:
-            self._chain = build_chain(
-                self._given_client or self._own_transport(),
+            given = self._given_client
+            transport = self._own_transport() if given is None else given
+            chain = build_chain(
+                transport if given is None else Borrowed(given),
                 max_concurrent=self.max_concurrent,
                 max_retries=self.max_retries,
                 timeout_seconds=self.timeout_seconds,
+            )
+            self._chain = self._cached(
+                chain, self._options.cache_origin or getattr(transport, "origin", None)
             )
         return self._chain
 
     async def aclose(self) -> None:
         """Close what was made here; a second call does nothing."""
         self._closed = True
-        transport, self._transport, self._chain = self._transport, None, None
-        if transport is not None:
-            await transport.aclose()
+        chain, self._chain = self._chain, None
+        if chain is not None:
+            await chain.aclose()
+
+    def _cached(self, chain: ModelClient, origin: str | None) -> ModelClient:
+        """The chain behind the response cache, where there is to be one."""
+        settings, options = self.settings.cache, self._options
+        enabled = settings.enabled if options.enable_cache is None else options.enable_cache
+        if not enabled or origin is None:
+            return chain
+        ttl_hours = (
+            settings.ttl_hours if options.cache_ttl_hours is None else options.cache_ttl_hours
+        )
+        return build_cached(
+            chain,
+            replace(settings, ttl_hours=ttl_hours),
+            origin=origin,
+            folder=options.cache_dir or cache_folder(self._environment),
+            secret=options.cache_secret or self._environment.cache_secret,
+        )
 
     def _own_transport(self) -> ModelClient:
-        self._transport = build_transport(
+        return build_transport(
             api_key=api_key_of(self._options.api_key, self._environment),
             base_url=base_url_of(self._options.base_url, self._environment),
             proxies=self._environment.proxies,
         )
-        return self._transport
 
 
 def find_settings(config_path: Path | None, environment: Environment) -> Settings:
@@ -209,6 +247,49 @@ def build_chain(
         timeout_seconds=timeout_seconds,
     )
     return MeteredClient(resilient, catalogue=PriceCatalogue())
+
+
+def cache_folder(environment: Environment, *, simulated: bool = False) -> Path:
+    """Where answers are kept; those of the simulator lie apart, so that they displace no paid one."""
+    return environment.cache_home / ("simulated" if simulated else "responses")
+
+
+def build_store(settings: CacheSettings, *, folder: Path, secret: str | None) -> CacheStore:
+    """The store of answers that the settings ask for; nothing is opened before it is used."""
+    from claude_force.cache.policy import Lifetimes
+    from claude_force.cache.store import open_store
+
+    return open_store(
+        folder,
+        lifetimes=Lifetimes(
+            ttl_seconds=settings.ttl_hours * 3600,
+            stale_while_revalidate_seconds=settings.stale_while_revalidate_seconds,
+            stale_if_error_seconds=settings.stale_if_error_seconds,
+        ),
+        max_bytes=int(settings.max_size_mb * 1_048_576),
+        secret=secret,
+        use_integrity_check=settings.use_integrity_check,
+    )
+
+
+def build_cached(
+    inner: ModelClient, settings: CacheSettings, *, origin: str, folder: Path, secret: str | None
+) -> ModelClient:
+    """``inner`` behind the response cache in ``folder``."""
+    from claude_force.cache.machine_lock import MachineLock
+    from claude_force.cache.policy import shares_failure
+    from claude_force.cache.single_flight import SingleFlight
+    from claude_force.provider.cached import CachedClient
+
+    return CachedClient(
+        inner,
+        store=build_store(settings, folder=folder, secret=secret),
+        flights=SingleFlight(
+            machine_lock=MachineLock(folder / "flights"), shares_failure=shares_failure
+        ),
+        origin=origin,
+        exclude_agents=settings.exclude_agents,
+    )
 
 
 def _check_number(name: str, value: float | None, *, minimum: float) -> None:

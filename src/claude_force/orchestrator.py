@@ -51,9 +51,16 @@ class AsyncAgentOrchestrator:
         max_concurrent: requests under way at the same time; None takes ``performance.max_concurrent_agents`` (10).
         timeout_seconds: deadline of one call, retries included; None takes ``performance.timeout_seconds`` (120).
         max_retries: requests of one call beyond the first; None takes ``performance.max_retries`` (3).
+        enable_cache: answer equal requests from the response cache; None takes ``cache.enabled`` (True).
+        cache_ttl_hours: how long an answer is served; None takes ``cache.ttl_hours`` (24).
+        cache_dir: where answers are kept; None takes the user's cache folder.
+        cache_secret: signs them; None takes ``CLAUDE_CACHE_SECRET``, else a random one that is made once.
+        cache_origin: the name under which answers of this address are kept, for an address that changes (a port of
+            a gateway); None takes the base URL.
         agents_dir: a folder of agents that goes before every other place.
         client: answers the requests instead of a connection to the API: a `ScriptedClient`, an
-            `AnthropicSdkClient`, or your own `ModelClient`. It stays open when the orchestrator is closed.
+            `AnthropicSdkClient`, or your own `ModelClient`. It stays open when the orchestrator is closed. Its
+            answers are cached when it has an attribute ``origin``, or ``cache_origin`` is given.
         listeners: told of everything that happens, on the event loop.
     """
 
@@ -66,6 +73,11 @@ class AsyncAgentOrchestrator:
         max_concurrent: int | None = None,
         timeout_seconds: float | None = None,
         max_retries: int | None = None,
+        enable_cache: bool | None = None,
+        cache_ttl_hours: float | None = None,
+        cache_dir: str | Path | None = None,
+        cache_secret: str | None = None,
+        cache_origin: str | None = None,
         agents_dir: str | Path | None = None,
         client: ModelClient | None = None,
         listeners: Sequence[EventListener] = (),
@@ -81,6 +93,11 @@ class AsyncAgentOrchestrator:
                 max_concurrent=max_concurrent,
                 max_retries=max_retries,
                 timeout_seconds=timeout_seconds,
+                enable_cache=enable_cache,
+                cache_ttl_hours=cache_ttl_hours,
+                cache_dir=Path(cache_dir) if cache_dir is not None else None,
+                cache_secret=cache_secret,
+                cache_origin=cache_origin,
             ),
             client=client,
         )
@@ -342,6 +359,7 @@ class AsyncAgentOrchestrator:
             run_id=run_id,
             step_id=step_id,
             timeout_seconds=call.timeout_seconds or self.timeout_seconds,
+            cache=call.cache,
         )
         request = call.to_request(self.registry, context)
         return await ask(self._runtime.client(), request, self._listener(on_event))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from claude_force.agents.prompts import DEFAULT_MAX_TOKENS, build_request
+from claude_force.domain.messages import USE_CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment
     from claude_force.agents.prompts import UpstreamText
     from claude_force.agents.registry import AgentRegistry
-    from claude_force.domain.messages import CallContext, Effort, MessageRequest
+    from claude_force.domain.messages import CacheUse, CallContext, Effort, MessageRequest
 
 
 class CallOptions(TypedDict, total=False):
@@ -25,6 +26,7 @@ class CallOptions(TypedDict, total=False):
     effort: Effort | None
     output_schema: Mapping[str, object] | str | None
     timeout_seconds: float | None
+    cache: CacheUse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class AgentCall:
     output_schema: Mapping[str, object] | str | None = None
     # Deadline of the call, retries included; None takes the orchestrator's.
     timeout_seconds: float | None = None
+    # What the call wants of the response cache: USE_CACHE, REFRESH_CACHE, NO_CACHE, or a `CacheUse` of its own.
+    cache: CacheUse = USE_CACHE
 
     def to_request(self, registry: AgentRegistry, context: CallContext) -> MessageRequest:
         """The exact request.

@@ -105,7 +105,12 @@ def response_of(found: Found) -> MessageResponse | None:
         request_id=answer.request_id,
         attempts=0,
         cost_usd=NOTHING_PAID,
-        cached=CacheHit(found.tier, found.age_seconds, found.stale),
+        cached=CacheHit(
+            found.tier,
+            found.age_seconds,
+            found.stale,
+            None if found.entry.cost_usd is None else Decimal(found.entry.cost_usd),
+        ),
     )
 
 
@@ -116,5 +121,5 @@ def shared_response(response: MessageResponse) -> MessageResponse:
         attempts=0,
         cost_usd=NOTHING_PAID,
         lost_usages=(),
-        cached=CacheHit("memory", 0.0),
+        cached=CacheHit("memory", 0.0, saved_usd=response.cost_usd),
     )

@@ -42,6 +42,24 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUse:
+    """What one call wants of the response cache. By default it is read and written."""
+
+    # Serve a stored answer where there is one.
+    read: bool = True
+    # Store the answer. Off, the cache has no part in the call at all.
+    write: bool = True
+    # Serve nothing older than this; None serves what the configuration allows.
+    max_age_seconds: float | None = None
+
+
+USE_CACHE: Final = CacheUse()
+# Ask again, and store what comes back.
+REFRESH_CACHE: Final = CacheUse(read=False)
+NO_CACHE: Final = CacheUse(read=False, write=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallContext:
     """What a call carries beside the wire request. It is neither sent nor part of a cache key."""
 
@@ -54,6 +72,7 @@ class CallContext:
     step_id: str | None = None
     # Deadline for the whole call in seconds, retries and their waits included; None takes the client's default.
     timeout_seconds: float | None = None
+    cache: CacheUse = USE_CACHE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +100,8 @@ class CacheHit:
     age_seconds: float
     # Served past its lifetime, because the configuration allows it.
     stale: bool = False
+    # Dollars that the answer cost when it was paid for; None where no price was known.
+    saved_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,8 @@ class MessagesApiClient:
             "accept-encoding: identity\r\n"
             "content-type: application/json\r\n",
         )
+        # Names the provider in cache keys.
+        self.origin = self._pool.target.origin + self._pool.target.path
         self._wall_clock = wall_clock
         self._closed = False
 

@@ -67,6 +67,8 @@ class AnthropicSdkClient:
             )
         self._sdk = sdk
         self._client = cast("AsyncAnthropic", client).with_options(max_retries=0)
+        # Names the provider in cache keys.
+        self.origin = str(self._client.base_url).rstrip("/")
         self._wall_clock = wall_clock
 
     async def send(

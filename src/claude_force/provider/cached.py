@@ -1,0 +1,175 @@
+"""Answers equal requests from the response cache, and makes one call of equal ones at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from claude_force.cache.answers import entry_of, response_of, shared_response
+from claude_force.cache.fingerprint import request_key
+from claude_force.cache.policy import Freshness, may_store
+from claude_force.domain.errors import CallError
+from claude_force.domain.events import TextDelta
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from claude_force.cache.fingerprint import CacheKey
+    from claude_force.cache.single_flight import SingleFlight
+    from claude_force.cache.store import CacheStore
+    from claude_force.domain.events import EventListener
+    from claude_force.domain.messages import MessageRequest, MessageResponse
+    from claude_force.provider.client import ModelClient
+
+
+class CachedClient:
+    """A `ModelClient` that asks ``inner`` only for what the store does not hold.
+
+    A hit is told as one `TextDelta` and costs nothing; ``response.cached`` says where it came from. Only complete
+    answers are stored, and the store's troubles are never the caller's. ``request.context.cache`` decides for each
+    call whether the store is read and written.
+
+    Args:
+        inner: answers what is not stored.
+        store: keeps answers; it is closed with this client.
+        flights: makes one call out of equal ones, in this process and over the machine.
+        origin: the provider that answers; equal requests to another one are other requests.
+        exclude_agents: names of agents whose answers are neither read nor stored.
+        wall_clock: seconds since the epoch, the time of new entries.
+    """
+
+    def __init__(
+        self,
+        inner: ModelClient,
+        *,
+        store: CacheStore,
+        flights: SingleFlight[MessageResponse],
+        origin: str,
+        exclude_agents: Collection[str] = (),
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._inner = inner
+        self._store = store
+        self._flights = flights
+        self._origin = origin
+        self._exclude_agents = frozenset(exclude_agents)
+        self._wall_clock = wall_clock
+        # Refreshes beside an answer that was served stale: held here, or they might be collected while they run.
+        self._revalidations: set[asyncio.Task[None]] = set()
+
+    async def send(
+        self, request: MessageRequest, on_event: EventListener | None = None
+    ) -> MessageResponse:
+        """The answer to one request; see `ModelClient.send`."""
+        use = request.context.cache
+        if not use.write or request.context.agent_name in self._exclude_agents:
+            return await self._inner.send(request, on_event)
+        key = request_key(request, self._origin)
+        if use.read:
+            found = self._store.lookup_memory(key, max_age_seconds=use.max_age_seconds)
+            if found is not None and found.freshness is Freshness.FRESH:
+                response = response_of(found)
+                if response is not None:
+                    return _told(response, request, on_event)
+        return await self._fly(key, request, on_event)
+
+    async def aclose(self) -> None:
+        """Wait for refreshes, which are paid already, write what is waiting, and close the inner client."""
+        if self._revalidations:
+            await asyncio.gather(*self._revalidations)
+        await self._inner.aclose()
+        self._flights.close()
+        await self._store.aclose()
+
+    async def _fly(
+        self, key: CacheKey, request: MessageRequest, on_event: EventListener | None
+    ) -> MessageResponse:
+        async def find() -> MessageResponse | None:
+            return await self._find(key, request)
+
+        async def fetch() -> MessageResponse:
+            return await self._inner.send(request, on_event)
+
+        def keep(response: MessageResponse, settled: Callable[[], None]) -> None:
+            self._keep(key, request, response, settled)
+
+        try:
+            landing = await self._flights.run(key, find=find, fetch=fetch, keep=keep)
+        except CallError:
+            stale = await self._stale(key, request)
+            if stale is None:
+                raise
+            return _told(stale, request, on_event)
+        if landing.led:
+            return landing.value
+        response = landing.value
+        if landing.waited and response.cached is None:
+            response = shared_response(response)
+        return _told(response, request, on_event)
+
+    async def _find(self, key: CacheKey, request: MessageRequest) -> MessageResponse | None:
+        use = request.context.cache
+        if not use.read:
+            return None
+        found = await self._store.lookup_async(key, max_age_seconds=use.max_age_seconds)
+        if found is None or found.freshness is Freshness.IF_ERROR:
+            return None
+        response = response_of(found)
+        if response is not None and found.freshness is Freshness.REVALIDATE:
+            self._revalidate(key, request)
+        return response
+
+    async def _stale(self, key: CacheKey, request: MessageRequest) -> MessageResponse | None:
+        """What may be served although it is too old, now that asking has failed."""
+        use = request.context.cache
+        if not use.read:
+            return None
+        found = await self._store.lookup_async(key, max_age_seconds=use.max_age_seconds)
+        return None if found is None else response_of(found)
+
+    def _revalidate(self, key: CacheKey, request: MessageRequest) -> None:
+        task = asyncio.create_task(self._refresh(key, request))
+        self._revalidations.add(task)
+        task.add_done_callback(self._revalidations.discard)
+
+    async def _refresh(self, key: CacheKey, request: MessageRequest) -> None:
+        try:
+            response = await self._inner.send(request)
+        except CallError:
+            # The caller has an answer already; the next one asks again.
+            return
+        self._keep(key, request, response, _nothing)
+
+    def _keep(
+        self,
+        key: CacheKey,
+        request: MessageRequest,
+        response: MessageResponse,
+        settled: Callable[[], None],
+    ) -> None:
+        if not may_store(response, request.context.agent_name):
+            settled()
+            return
+        try:
+            entry = entry_of(
+                response, request, key=key, origin=self._origin, created_at=self._wall_clock()
+            )
+        except ValueError:
+            # A text that cannot be encoded is an answer all the same.
+            settled()
+            return
+        self._store.put(entry, settled)
+
+
+def _told(
+    response: MessageResponse, request: MessageRequest, on_event: EventListener | None
+) -> MessageResponse:
+    """The answer, told to the listener as if it had just arrived."""
+    if on_event is not None and response.text:
+        on_event(TextDelta(request.context.call_id, response.text))
+    return response
+
+
+def _nothing() -> None:
+    """Nobody waits for this."""
