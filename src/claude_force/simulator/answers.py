@@ -77,7 +77,7 @@ def make_answer(
         stop_reason=stop_reason,
         # Even an answer without a text costs the token that ends it.
         output_tokens=max(1, output_tokens),
-        thinking_tokens=_tokens([b for b in blocks if b.kind == "thinking"]),
+        thinking_tokens=_tokens(blocks, "thinking"),
         stop_sequence=stop_sequence,
         stop_details=_REFUSAL if stop_reason == "refusal" else None,
     )
@@ -112,13 +112,13 @@ _REFUSAL: Final = {
 }
 
 
-def _tokens(blocks: list[Block]) -> int:
-    return sum(estimate_tokens(block.text) for block in blocks)
+def _tokens(blocks: list[Block], kind: str | None = None) -> int:
+    return sum([estimate_tokens(block.text) for block in blocks if kind in {None, block.kind}])
 
 
 def _thinking(prompt: Prompt, scenario: Scenario) -> list[Block]:
-    asked = (prompt.body.get("thinking") or {}).get("type") in {"adaptive", "enabled"}
-    if not (asked or scenario.thinking):
+    asked = prompt.body.get("thinking")
+    if not (scenario.thinking or (asked and asked["type"] in {"adaptive", "enabled"})):
         return []
     text = f"[simulated thinking: no model ran] The request has {prompt.total_tokens} tokens."
     return [Block(kind="thinking", text=text)]

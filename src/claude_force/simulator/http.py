@@ -109,11 +109,15 @@ class Connection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         """A part of the target."""
         self._url += url
-        self._count_head(len(url))
+        self._head_size += len(url)
+        if self._head_size > MAX_HEADER_BYTES:
+            self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
-        self._count_head(len(name) + len(value))
+        self._head_size += len(name) + len(value)
+        if self._head_size > MAX_HEADER_BYTES:
+            self._refuse_head()
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
@@ -171,9 +175,8 @@ class Connection(asyncio.Protocol):
         self._body_limit = 0
         self._too_large = False
 
-    def _count_head(self, size_bytes: int) -> None:
-        self._head_size += size_bytes
-        if self._head_size > MAX_HEADER_BYTES and not self._closing:
+    def _refuse_head(self) -> None:
+        if not self._closing:
             self._refuse(431, f"The headers are larger than {MAX_HEADER_BYTES} bytes.")
 
     def _refuse(self, status: int, message: str) -> None:

@@ -55,6 +55,9 @@ class PromptCache:
 
     def look_up(self, prompt: Prompt, *, organisation: str, now: float) -> CacheUse:
         """Split the prompt into read, written and uncached tokens; renew what is read, as of ``now``."""
+        if not prompt.marked:
+            usage = Usage(input_tokens=prompt.total_tokens)
+            return CacheUse(usage=usage, written=(), started_at=now)
         points = _points(prompt, organisation)
         read = self._longest_match(points, now)
         self._renew(points, read, now)
@@ -104,8 +107,6 @@ class PromptCache:
 
 
 def _points(prompt: Prompt, organisation: str) -> tuple[_Point, ...]:
-    if all(block.cache_ttl is None for block in prompt.blocks):
-        return ()
     digest = blake2b(digest_size=16)
     points = []
     tokens = 0

@@ -43,6 +43,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     total_tokens: int
     # 32 hex characters over everything that the model is asked.
     fingerprint: str
+    # Any block, or the whole request, asks for the prompt cache.
+    marked: bool
     body: Mapping[str, Any]
 
     def texts(self, part: str) -> list[str]:
@@ -52,15 +54,18 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_prompt(body: JsonObject) -> Prompt:
     """Take a checked body apart."""
-    marked = "cache_control" in body or _has_marks(body)
-    blocks = tuple(_blocks(body, with_keys=marked))
-    if body.get("cache_control") is not None:
-        blocks = (*blocks[:-1], _with_ttl(blocks[-1], body["cache_control"].get("ttl", "5m")))
+    raw_blocks = list(_raw_blocks(body))
+    top_level = body.get("cache_control")
+    marked = top_level is not None or any("cache_control" in block for _, block in raw_blocks)
+    blocks = [_block(part, block, with_key=marked) for part, block in raw_blocks]
+    if top_level is not None:
+        blocks[-1] = _with_ttl(blocks[-1], top_level.get("ttl", "5m"))
     return Prompt(
         model=body["model"],
-        blocks=blocks,
-        total_tokens=sum(block.tokens for block in blocks),
+        blocks=tuple(blocks),
+        total_tokens=sum([block.tokens for block in blocks]),
         fingerprint=_fingerprint(body),
+        marked=marked,
         body=body,
     )
 
@@ -68,10 +73,6 @@ def read_prompt(body: JsonObject) -> Prompt:
 def _fingerprint(body: JsonObject) -> str:
     content = {name: value for name, value in body.items() if name not in _NOT_IN_FINGERPRINT}
     return blake2b(_canonical(content), digest_size=16).hexdigest()
-
-
-def _has_marks(body: JsonObject) -> bool:
-    return any("cache_control" in block for _, block in _raw_blocks(body))
 
 
 def _raw_blocks(body: JsonObject) -> Iterator[tuple[str, JsonObject]]:
@@ -91,16 +92,16 @@ def _content(part: str, content: str | list[JsonObject]) -> Iterator[tuple[str, 
             yield part, block
 
 
-def _blocks(body: JsonObject, *, with_keys: bool) -> Iterator[PromptBlock]:
-    for part, block in _raw_blocks(body):
-        text, tokens = _text_and_tokens(part, block)
-        control = block.get("cache_control")
-        ttl = None if control is None else control.get("ttl", "5m")
-        key = b""
-        if with_keys:
-            bare = {name: value for name, value in block.items() if name != "cache_control"}
-            key = part.encode() + b"\x1f" + _canonical(bare)
-        yield PromptBlock(part, text, tokens, key, ttl)
+def _block(part: str, block: JsonObject, *, with_key: bool) -> PromptBlock:
+    text, tokens = _text_and_tokens(part, block)
+    if not with_key:
+        return PromptBlock(part, text, tokens, b"", None)
+    control = block.get("cache_control")
+    bare = {name: value for name, value in block.items() if name != "cache_control"}
+    key = part.encode() + b"\x1f" + _canonical(bare)
+    return PromptBlock(
+        part, text, tokens, key, None if control is None else control.get("ttl", "5m")
+    )
 
 
 def _text_and_tokens(part: str, block: JsonObject) -> tuple[str, int]:

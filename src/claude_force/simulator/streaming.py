@@ -91,9 +91,8 @@ def event_pieces(
     pieces = [Piece(_message_start(prompt, message_id, usage))]
     chunk_index = 0
     for index, block in enumerate(answer.blocks):
-        pieces.append(Piece(_block_start(index, block)))
-        if index == 0:
-            pieces.append(Piece(_PING))
+        start = _block_start(index, block)
+        pieces.append(Piece(start + _PING if index == 0 else start))
         for delta, tokens in _deltas(index, block, chunk_tokens):
             chunk_index += 1
             wait = latency.chunk_seconds(draws, chunk_index, tokens) if waits else 0.0

@@ -6,6 +6,7 @@ It reads loosely: a prompt that looks different gives fewer lines, never an erro
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.tokens import estimate_tokens
@@ -19,6 +20,7 @@ MAX_LINE_CHARACTERS: Final = 100
 # Only so much of a prompt is looked at: the answer to a huge request is as fast as to a small one.
 _LOOKED_AT_CHARACTERS: Final = 200_000
 _LOOKED_AT_TAGS: Final = 200
+_SYSTEM_LOOKED_AT_CHARACTERS: Final = 4_000
 
 _OPENING = re.compile(r'<([A-Za-z][\w-]*)((?:\s+[\w-]+="[^"<>]*")+)\s*>')
 _NAME = re.compile(r'\b(?:path|name|file|step|from|title)="([^"<>]*)"')
@@ -56,8 +58,13 @@ def _ends_of(text: str) -> str:
 
 
 def _agent(prompt: Prompt) -> str:
-    system = next((text for text in prompt.texts("system") if text.strip()), "")
-    lines = (line.strip("# \t") for line in system[:4_000].splitlines())
+    return _agent_line("\n".join(prompt.texts("system"))[:_SYSTEM_LOOKED_AT_CHARACTERS])
+
+
+# A fan-out asks with one system prompt many times.
+@lru_cache(maxsize=64)
+def _agent_line(system: str) -> str:
+    lines = (line.strip("# \t") for line in system.splitlines())
     first = next((line for line in lines if line and not _ONLY_TAG.match(line)), "")
     return _short(first) if first else "no system prompt"
 

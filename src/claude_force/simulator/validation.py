@@ -69,10 +69,10 @@ def check_message_request(body: Mapping[str, Any], *, version: str, today: date)
         raise ApiError(400, "max_tokens: Input should be greater than or equal to 1")
     if not isinstance(body.get("stream", False), bool):
         raise ApiError(400, "stream: Input should be a valid boolean")
-    _check_stop_sequences(body.get("stop_sequences", []))
-    metadata = body.get("metadata", {})
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("user_id", ""), str | None):
-        raise ApiError(400, "metadata.user_id: Input should be a valid string")
+    if "stop_sequences" in body:
+        _check_stop_sequences(body["stop_sequences"])
+    if "metadata" in body:
+        _check_metadata(body["metadata"])
     _check_prompt(body, today=today)
     _check_sampling(body, version=version)
     thinking = body.get("thinking") or {}
@@ -88,20 +88,24 @@ def check_count_request(body: Mapping[str, Any], *, today: date) -> None:
     _check_prompt(body, today=today)
 
 
+def _check_metadata(value: object) -> None:
+    if not isinstance(value, dict) or not isinstance(value.get("user_id", ""), str | None):
+        raise ApiError(400, "metadata.user_id: Input should be a valid string")
+
+
 def _check_prompt(body: Mapping[str, Any], *, today: date) -> None:
     model = body["model"]
     if not isinstance(model, str):
         raise ApiError(400, "model: Input should be a valid string")
-    marks = [
-        *check_tools(body.get("tools", [])),
-        *check_system(body.get("system", "")),
-        *check_messages(body["messages"]),
-    ]
+    marks = list(check_tools(body["tools"])) if "tools" in body else []
+    if "system" in body:
+        marks += check_system(body["system"])
+    marks += check_messages(body["messages"])
     _check_marks(marks, top_level=body.get("cache_control"))
-    for field, choices in _CHOICES.items():
-        if (value := body.get(field)) is not None:
-            _check_choice(field, value, choices)
-    _check_output_config(body.get("output_config", {}))
+    for field in _CHOICES.keys() & body.keys():
+        if body[field] is not None:
+            _check_choice(field, body[field], _CHOICES[field])
+    _check_output_config(body.get("output_config"))
     if not is_served(model, today):
         raise ApiError(404, f"model: {model}")
     _check_thinking(body.get("thinking"), model)
