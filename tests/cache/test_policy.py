@@ -51,9 +51,14 @@ def test_without_windows_nothing_stale_is_served() -> None:
 def test_a_maximum_age_shortens_life_and_does_not_prolong_it() -> None:
     strict = Lifetimes(ttl_seconds=100)
     assert strict.freshness(10, max_age_seconds=60) is Freshness.FRESH
-    assert strict.freshness(60, max_age_seconds=60) is Freshness.IF_ERROR
-    assert strict.freshness(100, max_age_seconds=60) is Freshness.EXPIRED
+    assert strict.freshness(60, max_age_seconds=60) is Freshness.EXPIRED
     assert strict.freshness(100, max_age_seconds=1000) is Freshness.EXPIRED
+    lenient = Lifetimes(
+        ttl_seconds=100, stale_while_revalidate_seconds=30, stale_if_error_seconds=30
+    )
+    assert lenient.freshness(60, max_age_seconds=60) is Freshness.IF_ERROR
+    assert lenient.freshness(90, max_age_seconds=60) is Freshness.EXPIRED
+    assert lenient.freshness(0, max_age_seconds=0) is Freshness.IF_ERROR
 
 
 def test_a_whole_answer_is_stored() -> None:

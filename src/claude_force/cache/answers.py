@@ -86,7 +86,8 @@ def response_of(found: Found) -> MessageResponse | None:
     """
     try:
         answer = _DECODER.decode(found.entry.body)
-    except msgspec.MsgspecError:
+        saved_usd = None if found.entry.cost_usd is None else Decimal(found.entry.cost_usd)
+    except (msgspec.MsgspecError, ArithmeticError):
         return None
     plain, written_5m, written_1h, read, output = answer.usage
     return MessageResponse(
@@ -105,12 +106,7 @@ def response_of(found: Found) -> MessageResponse | None:
         request_id=answer.request_id,
         attempts=0,
         cost_usd=NOTHING_PAID,
-        cached=CacheHit(
-            found.tier,
-            found.age_seconds,
-            found.stale,
-            None if found.entry.cost_usd is None else Decimal(found.entry.cost_usd),
-        ),
+        cached=CacheHit(found.tier, found.age_seconds, found.stale, saved_usd),
     )
 
 

@@ -89,7 +89,7 @@ class DiskTier:
         self._warned = False
         self._hits = self._misses = self._integrity_failures = 0
         self._failures = self._refused = self._evictions = self._expired = 0
-        self._siblings = _SIBLINGS.setdefault(os.path.realpath(path), weakref.WeakSet())
+        self._siblings = _SIBLINGS.setdefault(os.path.normpath(path), weakref.WeakSet())
         self._siblings.add(self)
         reference = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _start_over(reference))
@@ -106,7 +106,7 @@ class DiskTier:
         self._writer.touch(key)
         return entry
 
-    def put(self, entry: CacheEntry, on_settled: Callable[[], None] | None = None) -> None:
+    def put(self, entry: CacheEntry, on_settled: Callable[[], object] | None = None) -> None:
         """Write ``entry`` within 100 ms; never waits."""
         if not self._writer.put(entry, on_settled):
             self._refused += 1

@@ -36,7 +36,7 @@ class MemoryTier:
             self._hits += 1
         return entry
 
-    def put(self, entry: CacheEntry, on_settled: Callable[[], None] | None = None) -> None:
+    def put(self, entry: CacheEntry, on_settled: Callable[[], object] | None = None) -> None:
         """Keep ``entry``; it is settled at once."""
         if not self._closed and not self._lru.put(entry.key, entry, entry.size_bytes):
             self._refused += 1

@@ -54,15 +54,15 @@ class Lifetimes:
         """What an answer of ``age_seconds`` is good for.
 
         ``max_age_seconds`` is what one caller asks for: it can shorten the life of an answer, not prolong it, and
-        with it nothing older is served while the provider can be asked.
+        what is older is not served while the provider can be asked.
         """
-        stale_seconds = age_seconds - self.ttl_seconds
-        if max_age_seconds is not None and age_seconds >= max_age_seconds:
-            too_old = stale_seconds >= self.stale_if_error_seconds
-            return Freshness.EXPIRED if too_old else Freshness.IF_ERROR
+        life_seconds = self.ttl_seconds
+        if max_age_seconds is not None:
+            life_seconds = min(life_seconds, max_age_seconds)
+        stale_seconds = age_seconds - life_seconds
         if stale_seconds < 0:
             return Freshness.FRESH
-        if stale_seconds < self.stale_while_revalidate_seconds:
+        if stale_seconds < self.stale_while_revalidate_seconds and max_age_seconds is None:
             return Freshness.REVALIDATE
         if stale_seconds < self.stale_if_error_seconds:
             return Freshness.IF_ERROR

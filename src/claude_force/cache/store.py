@@ -128,7 +128,7 @@ class CacheStore:
             self._reading_thread(), lambda: self.lookup(key, max_age_seconds=max_age_seconds)
         )
 
-    def put(self, entry: CacheEntry, on_settled: Callable[[], None] | None = None) -> None:
+    def put(self, entry: CacheEntry, on_settled: Callable[[], object] | None = None) -> None:
         """Keep ``entry``: found here at once, by other processes when ``on_settled`` is called. Never waits.
 
         Whether an answer may be stored at all is the caller's to decide (``policy.may_store``).

@@ -54,7 +54,7 @@ class Tier(Protocol):
     def get(self, key: CacheKey) -> CacheEntry | None:
         """The entry of ``key``, or None. May wait for the medium, so it does not belong on an event loop."""
 
-    def put(self, entry: CacheEntry, on_settled: Callable[[], None] | None = None) -> None:
+    def put(self, entry: CacheEntry, on_settled: Callable[[], object] | None = None) -> None:
         """Keep ``entry`` and call ``on_settled`` when others can find it, or when it is clear that they never will.
 
         ``on_settled`` runs on any thread and must return at once.

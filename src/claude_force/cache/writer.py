@@ -37,7 +37,7 @@ class Batch:
     # Every key that was put or used, the last used last. Changed without a lock while the batch is being gathered.
     recency: dict[CacheKey, None] = field(default_factory=dict)
     # To be called when the batch is written or lost.
-    on_settled: list[Callable[[], None]] = field(default_factory=list)
+    on_settled: list[Callable[[], object]] = field(default_factory=list)
     size_bytes: int = 0
 
     def __bool__(self) -> bool:
@@ -73,7 +73,7 @@ class BatchWriter:
         self._at_exit = lambda: _close(reference)
         atexit.register(self._at_exit)
 
-    def put(self, entry: CacheEntry, on_settled: Callable[[], None] | None = None) -> bool:
+    def put(self, entry: CacheEntry, on_settled: Callable[[], object] | None = None) -> bool:
         """Write ``entry`` soon; False where it is refused, because too much is waiting or the writer is closed."""
         with self._changed:
             batch = self._next
