@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from claude_force.domain.errors import (
     AuthenticationError,
     CallError,
@@ -15,7 +13,7 @@ from claude_force.domain.errors import (
     ServiceError,
     SpendLimitError,
 )
-from claude_force.provider.wire import WireError, decode_error_body
+from claude_force.provider.wire import MALFORMED, WireError, decode_error_body
 from claude_force.resilience.classification import rule_for
 from claude_force.resilience.retry_after import retry_after_seconds
 
@@ -23,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_QUOTED_CHARACTERS: Final = 300
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+# Control characters, and those that are invisible or turn the direction of what follows.
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+"
+)
 
 _NEXT_STEP: Final[dict[type[CallError], str]] = {
     InvalidRequestError: "Correct the request; sending it again would fail in the same way.",
@@ -48,7 +49,7 @@ def response_failure(
     try:
         parsed = decode_error_body(body)
         wire, request_id = parsed.error, parsed.request_id
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except MALFORMED:
         # A gateway or proxy in between answers with a page of its own; its text says nothing about our request.
         wire, request_id = WireError(type="", message=""), None
     should_retry = {"true": True, "false": False}.get(header("x-should-retry") or "")
@@ -76,27 +77,30 @@ def _failure(
     should_retry: bool | None = None,
     location: str | None = None,
 ) -> CallError:
-    code = wire.details.error_code if wire.details else None
+    error_type = quoted(wire.type)
+    code = quoted(wire.details.error_code or "") if wire.details else ""
     said = quoted(wire.message)
     if status is not None and 300 <= status < 400:
         error_class: type[CallError] = InvalidRequestError
+        # It would lead to the same place again.
+        should_retry = False
         message = (
             f"The API address answers with a redirect ({status}) to {quoted(location or 'nowhere')!r}; redirects are "
             "not followed, because they would carry the key elsewhere. Set the base URL to the final address."
         )
     else:
         error_class = rule_for(
-            status=status, error_type=wire.type, error_code=code, message=wire.message
+            status=status, error_type=error_type, error_code=code or None, message=wire.message
         ).error
         place = f"status {status}" if status is not None else "in the middle of the answer"
-        named = ", ".join(part for part in (place, wire.type, code) if part)
+        named = ", ".join(part for part in (place, error_type, code) if part)
         message = f"The API reports an error ({named}){': ' + said if said else ''}. {_NEXT_STEP[error_class]}"
     return error_class(
         message,
         status=status,
-        error_type=wire.type or None,
-        error_code=code,
-        request_id=request_id,
+        error_type=error_type or None,
+        error_code=code or None,
+        request_id=quoted(request_id) if request_id else None,
         retry_after_seconds=retry_after,
         should_retry=should_retry,
     )

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from claude_force._version import __version__
 from claude_force.config.proxies import Proxies
-from claude_force.domain.errors import CallError, ClosedError, ConfigError, TransportError
+from claude_force.domain.errors import CallError, ClosedError, TransportError
 from claude_force.domain.events import AnswerStarted, TextDelta
 from claude_force.provider.answer import AnswerAssembler
 from claude_force.provider.failures import quoted, response_failure
 from claude_force.provider.http.errors import ConnectFailedError, HttpError, SilentServerError
 from claude_force.provider.http.pool import ConnectionPool
 from claude_force.provider.http.target import parse_target
+from claude_force.provider.keys import check_key
 from claude_force.provider.sse import EventSplitter, EventTooLargeError
-from claude_force.provider.wire import decode_event, encode_request
+from claude_force.provider.wire import MALFORMED, decode_event, encode_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +31,6 @@ MAX_ANSWER_BYTES: Final = 100_000_000
 _MAX_ERROR_BYTES: Final = 65_536
 # How long the end of the body may take after the answer is complete, so that the connection can be used again.
 _TAIL_SECONDS: Final = 0.5
-_KEY: Final = re.compile(r"[\x21-\x7e]+")
 
 
 class MessagesApiClient:
@@ -65,11 +62,7 @@ class MessagesApiClient:
         idle_timeout_seconds: float = 60.0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        if not _KEY.fullmatch(api_key):
-            raise ConfigError(
-                "The API key holds characters that no key has (a space, a line break or a letter outside ASCII). "
-                "Set ANTHROPIC_API_KEY again, without quotes or a trailing line break."
-            )
+        check_key(api_key)
         self._pool = ConnectionPool(
             parse_target(base_url, proxies or Proxies()),
             connect_timeout_seconds=connect_timeout_seconds,
@@ -187,7 +180,7 @@ def _take(splitter: EventSplitter, chunk: bytes, answer: AnswerAssembler) -> str
         raise TransportError(
             f"The answer is broken: {error}.", request_id=answer.request_id
         ) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise TransportError(
             "The answer is broken: an event is not the JSON it should be.",
             request_id=answer.request_id,

@@ -40,6 +40,8 @@ class EventSplitter:
         Raises:
             EventTooLargeError: a line or an event is longer than the bound.
         """
+        if not chunk:
+            return []
         if b"\r" in chunk or self._ended_in_cr:
             chunk = self._with_plain_newlines(chunk)
         lines = chunk.split(b"\n")
@@ -68,7 +70,8 @@ class EventSplitter:
         return events
 
     def _add_data(self, data: bytes) -> None:
-        self._data_bytes += len(data)
+        # Each line counts for one byte more, so that empty ones are bounded too.
+        self._data_bytes += len(data) + 1
         if self._data_bytes > self._max_bytes:
             raise EventTooLargeError(f"an event of more than {self._max_bytes:,} bytes")
         self._data.append(data)

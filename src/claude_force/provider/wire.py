@@ -84,6 +84,8 @@ class WireErrorBody(msgspec.Struct):
     request_id: str | None = None
 
 
+# What decoding raises for bytes that are not the JSON they should be; the last one for JSON nested too deeply.
+MALFORMED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 decode_event: Final = msgspec.json.Decoder(WireEvent).decode
 decode_error_body: Final = msgspec.json.Decoder(WireErrorBody).decode
 _encode: Final = msgspec.json.Encoder().encode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import TYPE_CHECKING, Final, cast
 
 import httptools
@@ -12,7 +13,8 @@ from claude_force.provider.http.errors import BrokenConnectionError, SilentServe
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Bounds of what a server may make us hold: its headers, and the part of the body that nobody has read yet.
+# Bounds of what a server may make us hold: its headers (one that does not end included), and the part of the body
+# that nobody has read yet.
 MAX_HEADER_BYTES: Final = 65_536
 _PAUSE_READING_BYTES: Final = 1_048_576
 
@@ -30,7 +32,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._last_received = 0.0
+        # When the server last gave a sign of life.
+        self._last_sign = 0.0
+        self._unsent_bytes = 0
         self._begin()
         # No exchange is under way, so whatever arrives is a fault.
         self._is_idle = True
@@ -41,6 +45,8 @@ class Connection(asyncio.Protocol):
         self._is_idle = False
         self._headers: dict[str, str] = {}
         self._header_bytes = 0
+        # Received since the parser last had something to say: it holds an unfinished header line on its own.
+        self._unparsed_bytes = 0
         self._status = 0
         self._keep_alive = False
         # The response says where its body ends, by a length or by chunks.
@@ -59,7 +65,8 @@ class Connection(asyncio.Protocol):
         return (
             self._is_idle
             and self._lost is None
-            and not cast("asyncio.Transport", self._transport).is_closing()
+            and not (transport := cast("asyncio.Transport", self._transport)).is_closing()
+            and not _has_news(transport)
         )
 
     async def send(self, head: bytes, body: bytes) -> tuple[int, Mapping[str, str]]:
@@ -72,10 +79,10 @@ class Connection(asyncio.Protocol):
         self._begin()
         if self._lost is not None:
             raise BrokenConnectionError("the server closed the connection")
-        self._watch()
         transport = cast("asyncio.Transport", self._transport)
-        transport.write(head)
-        transport.write(body)
+        # One write is one packet, and one system call: two of them are a third of what a short call costs.
+        transport.write(head + body)
+        self._watch(transport)
         while not self._head_complete:
             await self._more()
         return self._status, self._headers
@@ -91,6 +98,8 @@ class Connection(asyncio.Protocol):
         self._held_bytes = 0
         if self._is_paused:
             self._is_paused = False
+            # The silence was ours.
+            self._last_sign = self._loop.time()
             cast("asyncio.Transport", self._transport).resume_reading()
         return data
 
@@ -126,14 +135,17 @@ class Connection(asyncio.Protocol):
         if self._is_idle:
             self.abort()
             return
-        self._last_received = self._loop.time()
+        self._last_sign = self._loop.time()
+        self._unparsed_bytes += len(data)
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(BrokenConnectionError("the server changed to another protocol"))
         except httptools.HttpParserError as error:
-            # A fault of our own callbacks is wrapped by the parser; its text is the better one.
+            # What our own callbacks raise is wrapped by the parser; its text is the better one.
             self._fail(BrokenConnectionError(str(error.__context__ or error) or "no HTTP response"))
-        except BrokenConnectionError as error:
-            self._fail(error)
+        if self._unparsed_bytes > MAX_HEADER_BYTES:
+            self._fail(_too_large())
         self._wake()
 
     def eof_received(self) -> bool:
@@ -152,15 +164,23 @@ class Connection(asyncio.Protocol):
 
     # Callbacks of the parser.
 
+    def on_message_begin(self) -> None:
+        """Refuse a second response: it answers nothing that was asked."""
+        if self._complete:
+            raise BrokenConnectionError("bytes after the end of the response")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep one header."""
+        """Keep one header; those behind the body are only counted."""
+        self._unparsed_bytes = 0
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
-            raise BrokenConnectionError(f"the headers are larger than {MAX_HEADER_BYTES:,} bytes")
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+            raise _too_large()
+        if not self._head_complete:
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """Keep the status; interim responses are passed over."""
+        self._unparsed_bytes = 0
         status = self._parser.get_status_code()
         if status < 200:
             self._headers = {}
@@ -172,6 +192,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body, and stop reading when nobody takes it."""
+        self._unparsed_bytes = 0
         self._chunks.append(body)
         self._held_bytes += len(body)
         if self._held_bytes > _PAUSE_READING_BYTES and not self._is_paused:
@@ -210,10 +231,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _watch(self) -> None:
+    def _watch(self, transport: asyncio.Transport) -> None:
         # One timer for the whole exchange, moved on when it fires: a timer for every chunk would cost more than
         # reading the chunk.
-        self._last_received = self._loop.time()
+        self._last_sign = self._loop.time()
+        self._unsent_bytes = transport.get_write_buffer_size()
         self._timer = self._loop.call_later(self._idle_timeout_seconds, self._check_silence)
 
     def _unwatch(self) -> None:
@@ -222,7 +244,8 @@ class Connection(asyncio.Protocol):
             self._timer = None
 
     def _check_silence(self) -> None:
-        quiet_until = self._last_received + self._idle_timeout_seconds
+        self._note_upload()
+        quiet_until = self._last_sign + self._idle_timeout_seconds
         if self._is_paused or self._loop.time() < quiet_until:
             when = max(quiet_until, self._loop.time() + self._idle_timeout_seconds / 4)
             self._timer = self._loop.call_at(when, self._check_silence)
@@ -230,6 +253,27 @@ class Connection(asyncio.Protocol):
         self._timer = None
         self._fail(SilentServerError(f"silent for {self._idle_timeout_seconds:g} s"))
         self._wake()
+
+    def _note_upload(self) -> None:
+        """Count a request that is still going out as a sign of life: a slow uplink is no silent server."""
+        unsent_bytes = cast("asyncio.Transport", self._transport).get_write_buffer_size()
+        if unsent_bytes < self._unsent_bytes:
+            self._last_sign = self._loop.time()
+        self._unsent_bytes = unsent_bytes
+
+
+def _has_news(transport: asyncio.Transport) -> bool:
+    """Something has arrived that the loop has not seen: mostly the server's goodbye, while the loop was busy."""
+    descriptor = transport.get_extra_info("socket").fileno()
+    if not hasattr(select, "poll"):
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _too_large() -> BrokenConnectionError:
+    return BrokenConnectionError(f"the headers are larger than {MAX_HEADER_BYTES:,} bytes")
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from claude_force.provider.http.connection import Connection
@@ -45,6 +45,7 @@ class ConnectionPool:
         # Protects the two collections between threads; held for a few instructions.
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
+        self._is_closed = False
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -52,6 +53,7 @@ class ConnectionPool:
 
         Raises:
             ConnectFailedError: none could be made.
+            BrokenConnectionError: the pool was closed in the meantime.
         """
         loop = asyncio.get_running_loop()
         if loop not in self._guards:
@@ -61,6 +63,9 @@ class ConnectionPool:
         entry = (loop, connection)
         with self._lock:
             self._in_use.add(entry)
+        if self._is_closed:
+            # Closed while it was connecting: `aclose` could not see it.
+            connection.abort()
         try:
             yield connection
         except BaseException:
@@ -68,8 +73,7 @@ class ConnectionPool:
             raise
         else:
             if connection.release():
-                with self._lock:
-                    self._idle.setdefault(loop, []).append((loop.time(), connection))
+                self._keep(loop, connection)
         finally:
             with self._lock:
                 self._in_use.discard(entry)
@@ -77,6 +81,7 @@ class ConnectionPool:
     async def aclose(self) -> None:
         """Close every connection, idle or in use, in whichever loop it lives."""
         here = asyncio.get_running_loop()
+        self._is_closed = True
         with self._lock:
             entries = [
                 (loop, connection) for loop, idle in self._idle.items() for _, connection in idle
@@ -86,8 +91,10 @@ class ConnectionPool:
         for loop, connection in entries:
             if loop is here:
                 connection.abort()
-            elif not loop.is_closed():
-                loop.call_soon_threadsafe(connection.abort)
+            else:
+                # A loop that has ended has closed its connections itself.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(connection.abort)
         if (guard := self._guards.pop(here, None)) is not None:
             await guard.aclose()
 
@@ -103,6 +110,15 @@ class ConnectionPool:
             # An aborted transport lets go of its socket in the next turn of the loop, a TLS one in the turn after.
             for _ in range(3):
                 await asyncio.sleep(0)
+
+    def _keep(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
+        now = loop.time()
+        with self._lock:
+            idle = self._idle.setdefault(loop, [])
+            idle.append((now, connection))
+            # What a burst has left behind is closed by and by, the oldest first.
+            while idle[0][0] < now - _MAX_IDLE_SECONDS:
+                idle.pop(0)[1].abort()
 
     def _take_idle(self, loop: asyncio.AbstractEventLoop) -> Connection | None:
         oldest = loop.time() - _MAX_IDLE_SECONDS
@@ -125,16 +141,22 @@ class ConnectionPool:
                 return await self._connect_through_proxy(loop, tls)
         except TimeoutError as error:
             raise ConnectFailedError(
-                f"no connection within {self._connect_timeout_seconds:g} s"
+                f"nothing within {self._connect_timeout_seconds:g} s{self._way()}"
             ) from error
         except ssl.SSLError as error:
             raise ConnectFailedError(
                 f"TLS failed: {getattr(error, 'verify_message', '') or error.reason or error}"
             ) from error
         except OSError as error:
-            raise ConnectFailedError(error.strerror or str(error)) from error
+            raise ConnectFailedError(f"{error.strerror or error}{self._way()}") from error
+        except ValueError as error:
+            raise ConnectFailedError(f"{error}{self._way()}") from error
         except HttpError as error:
-            raise ConnectFailedError(f"the proxy failed: {error}") from error
+            raise ConnectFailedError(f"{error}{self._way()}") from error
+
+    def _way(self) -> str:
+        proxy = self.target.proxy
+        return f", through the proxy {proxy.host}:{proxy.port}" if proxy else ""
 
     async def _connect_directly(
         self, loop: asyncio.AbstractEventLoop, tls: ssl.SSLContext | None
@@ -168,6 +190,7 @@ class ConnectionPool:
             tunnelled = Connection(loop, self._idle_timeout_seconds)
             secure = await loop.start_tls(transport, tunnelled, tls, server_hostname=target.host)
         except BaseException:
+            connection.abort()
             transport.abort()
             raise
         if secure is None:
@@ -184,7 +207,7 @@ class ConnectionPool:
             head += f"proxy-authorization: {proxy.authorization}\r\n"
         status, _ = await connection.send(f"{head}\r\n".encode("ascii"), b"")
         if status != 200:
-            raise BrokenConnectionError(f"it answers CONNECT with status {status}")
+            raise BrokenConnectionError(f"CONNECT is answered with status {status}")
 
     async def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:

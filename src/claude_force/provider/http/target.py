@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from claude_force.config.proxies import Proxies
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# What may hold a secret: the user in front of the host, and all behind the path.
+_USER = re.compile(r"//[^/]*@")
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +66,14 @@ def parse_target(base_url: str, proxies: Proxies) -> Target:
         parts.scheme not in _DEFAULT_PORTS
         or not host
         or not plain
+        or not _is_host(host)
+        or port == 0
         or "@" in parts.netloc
         or parts.query
         or parts.fragment
     ):
         raise ConfigError(
-            f"The base URL {base_url!r} cannot be used: expected something like https://api.anthropic.com, "
+            f"The base URL {_shown(base_url)!r} cannot be used: expected something like https://api.anthropic.com, "
             "without user, query or fragment."
         )
     port = port or _DEFAULT_PORTS[parts.scheme]
@@ -79,3 +85,12 @@ def parse_target(base_url: str, proxies: Proxies) -> Target:
         path=parts.path.rstrip("/").removesuffix("/v1"),
         proxy=parse_proxy(proxy_url) if proxy_url else None,
     )
+
+
+def _is_host(host: str) -> bool:
+    """Whether it can be looked up: labels of 1 to 63 characters, or an address."""
+    return all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+
+
+def _shown(base_url: str) -> str:
+    return _QUERY.sub("?…", _USER.sub("//…@", base_url))
