@@ -25,7 +25,8 @@ _JOINABLE: Final = r"\u0620-\u17ff\u1820-\u1cff\u2190-\u2bff\ufe0f\U0001f000-\U0
 _SELECTABLE: Final = r"#*0-9\xa9\xae\u2010-\u2027\u2030-\u205e\u2100-\u2bff\u3004-\u9fff\uf900-\ufaff\U0001f000-\U0001faff"
 _IDEOGRAPHS: Final = r"\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
 
-_ASCII_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
+# Deleted as bytes: a table look-up a character, a tenth of the time that a pattern takes.
+_ASCII_CONTROL: Final = bytes(code for code in (*range(32), 127) if chr(code) not in "\t\n\r")
 
 
 @cache
@@ -45,7 +46,7 @@ def clean_text(text: str) -> str:
     r"""``text`` with only what a reader can see, and ``\n`` line ends. Cleaning twice changes nothing more."""
     text = _with_line_feeds(text)
     if text.isascii():
-        return _ASCII_CONTROL.sub("", text)
+        return text.encode("ascii").translate(None, _ASCII_CONTROL).decode("ascii")
     if _is_broken(text):
         text = re.sub(r"[\ud800-\udfff]", "\ufffd", text)
     # A removed character can leave two parts side by side that may not stand so; what remains is a fixed point.
