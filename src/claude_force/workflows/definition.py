@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 from claude_force.domain.errors import WorkflowDefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from claude_force.domain.messages import Effort
 
@@ -64,40 +65,74 @@ def parse_workflow(
         WorkflowDefinitionError: ``problems`` has every one that was found.
     """
     problems: list[str] = []
-    if isinstance(definition, list) and all(isinstance(item, str) for item in definition):
-        steps, description = _chain(definition), ""
-    elif isinstance(definition, dict):
-        steps, description = _steps(definition, problems), str(definition.get("description", ""))
-    else:
-        steps, description = [], ""
-        problems.append('it has to be a list of agent names, or an object with "steps"')
-    if not steps and not problems:
-        problems.append("it has no steps")
-    problems += _graph_problems(steps)
+    steps, description = _read(definition, problems)
+    if not problems or steps:
+        problems += _graph_problems(steps)
     if agent_problem is not None:
         problems += _agent_problems(steps, agent_problem)
-    if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise WorkflowDefinitionError(f"The workflow {name!r} cannot run:\n{lines}", problems)
+    _refuse(name, problems)
     return Workflow(name=name, steps=tuple(steps), description=description)
 
 
+def check_workflow(
+    workflow: Workflow, *, agent_problem: Callable[[str], str | None] | None = None
+) -> None:
+    """Passes when a workflow that was built in Python can run; the arguments are those of `parse_workflow`.
+
+    Raises:
+        WorkflowDefinitionError: ``problems`` has every one that was found.
+    """
+    problems = _graph_problems(workflow.steps)
+    if agent_problem is not None:
+        problems += _agent_problems(workflow.steps, agent_problem)
+    _refuse(workflow.name, problems)
+
+
+def _refuse(name: str, problems: list[str]) -> None:
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise WorkflowDefinitionError(f"The workflow {name!r} cannot run:\n{lines}", problems)
+
+
+def _read(definition: object, problems: list[str]) -> tuple[list[Step], str]:
+    """Steps and description."""
+    if isinstance(definition, dict):
+        return _steps(definition, problems), str(definition.get("description") or "")
+    if isinstance(definition, list) and all(isinstance(item, str) for item in definition):
+        problems += [
+            f"it has an agent without a name at position {position}"
+            for position, agent in enumerate(definition)
+            if not agent
+        ]
+        return ([] if problems else _chain(definition)), ""
+    problems.append('it has to be a list of agent names, or an object with "steps"')
+    return [], ""
+
+
 def _chain(agents: list[str]) -> list[Step]:
-    ids: list[str] = []
+    ids: dict[str, None] = {}
+    times: dict[str, int] = {}
     for agent in agents:
-        seen = sum(1 for earlier in agents[: len(ids)] if earlier == agent)
-        ids.append(f"{agent}-{seen + 1}" if seen else agent)
+        step_id = agent
+        while step_id in ids:
+            times[agent] = times.get(agent, 1) + 1
+            step_id = f"{agent}-{times[agent]}"
+        ids[step_id] = None
+    names = tuple(ids)
     return [
-        Step(step_id=step_id, agent_name=agent, dependencies=tuple(ids[:position]))
-        for position, (step_id, agent) in enumerate(zip(ids, agents, strict=True))
+        Step(step_id=step_id, agent_name=agent, dependencies=names[:position])
+        for position, (step_id, agent) in enumerate(zip(names, agents, strict=True))
     ]
 
 
 def _steps(definition: Mapping[str, object], problems: list[str]) -> list[Step]:
     problems += [
-        f"{key}: nothing reads this key; known are {', '.join(sorted(_WORKFLOW_KEYS))}"
-        for key in definition
-        if key not in _WORKFLOW_KEYS
+        _unknown_key("", key, _WORKFLOW_KEYS) for key in definition if key not in _WORKFLOW_KEYS
+    ]
+    problems += [
+        f"{key}: expected text, found {definition[key]!r}"
+        for key in ("name", "description")
+        if definition.get(key) is not None and not isinstance(definition[key], str)
     ]
     written = definition.get("steps")
     if not isinstance(written, list):
@@ -111,31 +146,35 @@ def _steps(definition: Mapping[str, object], problems: list[str]) -> list[Step]:
 
 
 def _step(place: str, entry: object, problems: list[str]) -> Step | None:
+    """One step. One with problems is kept as far as others can refer to it, so that theirs are found too."""
     if not isinstance(entry, dict):
-        problems.append(f"{place}: expected an object with id and agent")
+        problems.append(f"{place}: expected an object with id and agent, found {entry!r}")
         return None
-    found = [*_unknown_keys(place, entry), *_bad_values(place, entry)]
-    problems += found
-    if found:
-        return None
+    problems += [
+        _unknown_key(f"{place}.", key, _STEP_KEYS) for key in entry if key not in _STEP_KEYS
+    ]
+    problems += _bad_values(place, entry)
     values = cast("dict[str, Any]", entry)
+    agent_name, step_id = values.get("agent"), values.get("id") or values.get("agent")
+    dependencies = values.get("dependencies") or values.get("needs")
     return Step(
-        step_id=values.get("id") or values["agent"],
-        agent_name=values["agent"],
+        step_id=step_id if isinstance(step_id, str) else place,
+        agent_name=agent_name if isinstance(agent_name, str) else "",
         task=values.get("task"),
-        dependencies=tuple(values.get("dependencies") or values.get("needs") or ()),
+        dependencies=tuple(dict.fromkeys(dependencies)) if _is_list_of_text(dependencies) else (),
         model=values.get("model"),
         max_tokens=values.get("max_tokens"),
         effort=values.get("effort"),
     )
 
 
-def _unknown_keys(place: str, entry: Mapping[str, object]) -> list[str]:
-    return [
-        f"{place}.{key}: nothing reads this key; known are {', '.join(sorted(_STEP_KEYS))}"
-        for key in entry
-        if key not in _STEP_KEYS
-    ]
+def _unknown_key(place: str, key: str, known: frozenset[str]) -> str:
+    near = _did_you_mean(key, known)
+    return f"{place}{key}: nothing reads this key{near or '.'} Known are {', '.join(sorted(known))}"
+
+
+def _is_list_of_text(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _bad_values(place: str, entry: Mapping[str, object]) -> list[str]:
@@ -149,10 +188,13 @@ def _bad_values(place: str, entry: Mapping[str, object]) -> list[str]:
         for key in ("id", "task", "model")
         if entry.get(key) is not None and not isinstance(entry[key], str)
     ]
-    for key in ("dependencies", "needs"):
-        value = entry.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            problems.append(f"{place}.{key}: expected a list of step ids, found {value!r}")
+    problems += [
+        f"{place}.{key}: expected a list of step ids, found {entry[key]!r}"
+        for key in ("dependencies", "needs")
+        if key in entry and not _is_list_of_text(entry[key])
+    ]
+    if "dependencies" in entry and "needs" in entry:
+        problems.append(f"{place}.needs: the same as dependencies; keep one of them")
     tokens = entry.get("max_tokens")
     if tokens is not None and (
         isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1
@@ -167,18 +209,15 @@ def _bad_values(place: str, entry: Mapping[str, object]) -> list[str]:
     return problems
 
 
-def _graph_problems(steps: list[Step]) -> list[str]:
-    problems = []
-    ids = [step.step_id for step in steps]
-    problems += [
-        f"step {twice!r}: the id is used twice"
-        for twice in sorted({i for i in ids if ids.count(i) > 1})
-    ]
-    known = set(ids)
+def _graph_problems(steps: Sequence[Step]) -> list[str]:
+    if not steps:
+        return ["it has no steps"]
+    ids = Counter(step.step_id for step in steps)
+    problems = [f"step {twice!r}: the id is used twice" for twice in sorted(ids) if ids[twice] > 1]
     for step in steps:
         for dependency in step.dependencies:
-            if dependency not in known:
-                hint = _did_you_mean(dependency, known)
+            if dependency not in ids:
+                hint = _did_you_mean(dependency, ids)
                 problems.append(
                     f"step {step.step_id!r}: depends on {dependency!r}, which is no step{hint}"
                 )
@@ -187,7 +226,7 @@ def _graph_problems(steps: list[Step]) -> list[str]:
     return problems
 
 
-def find_cycle(steps: list[Step]) -> list[str]:
+def find_cycle(steps: Sequence[Step]) -> list[str]:
     """One cycle of the graph as a path that ends where it begins; empty if there is none."""
     dependencies = {step.step_id: step.dependencies for step in steps}
     done: set[str] = set()
@@ -213,14 +252,16 @@ def find_cycle(steps: list[Step]) -> list[str]:
     return []
 
 
-def _agent_problems(steps: list[Step], agent_problem: Callable[[str], str | None]) -> list[str]:
+def _agent_problems(steps: Sequence[Step], agent_problem: Callable[[str], str | None]) -> list[str]:
     verdicts = {
-        name: agent_problem(name) for name in dict.fromkeys(step.agent_name for step in steps)
+        name: agent_problem(name)
+        for name in dict.fromkeys(step.agent_name for step in steps)
+        if name
     }
     return [
         f"step {step.step_id!r}: {verdict}"
         for step in steps
-        if (verdict := verdicts[step.agent_name]) is not None
+        if (verdict := verdicts.get(step.agent_name)) is not None
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from claude_force.domain.errors import WorkflowDefinitionError
-from claude_force.workflows.definition import Workflow, parse_workflow
+from claude_force.workflows.definition import Workflow, check_workflow, parse_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +31,7 @@ def load_workflow(
         WorkflowDefinitionError: no workflow is called that, or it cannot run.
     """
     if isinstance(workflow, Workflow):
+        check_workflow(workflow, agent_problem=agent_problem)
         return workflow
     if isinstance(workflow, str):
         if workflow not in known:

@@ -15,6 +15,8 @@ from claude_force.domain.usage import NO_USAGE
 from claude_force.workflows.graph import GraphState
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from claude_force.domain.events import EventListener
     from claude_force.workflows.definition import Step, Workflow
 
@@ -57,27 +59,32 @@ class WorkflowRun:
         self._on_event = on_event
         self._clock = clock
         self._steps = {step.step_id: step for step in workflow.steps}
-        self._position = {step.step_id: number for number, step in enumerate(workflow.steps)}
+        self._names = list(self._steps)
+        self._position = {step_id: number for number, step_id in enumerate(self._names)}
         self._state = GraphState.of(workflow)
         self._answers: dict[str, AgentResult] = {}
         self._results: dict[str, StepResult] = {}
-        self._ready: list[str] = []
+        # A heap of positions in the definition: what can start, the first of the definition first.
+        self._ready: list[int] = []
         self._fatal: ClaudeForceError | None = None
 
     async def execute(self) -> WorkflowResult:
         """Run every step that can run, and return how each ended."""
         began = self._clock()
         self._tell(RunStarted(self._run_id, self._workflow.name, tuple(self._steps)))
-        self._ready = self._state.first()
+        self._release(self._state.first())
         running: set[asyncio.Task[StepResult]] = set()
+        # Not `asyncio.wait`: it looks at every running step each time one ends.
+        ended: asyncio.Queue[asyncio.Task[StepResult]] = asyncio.Queue()
         try:
             while self._ready or running:
-                running |= {
-                    asyncio.ensure_future(self._run(step_id, began))
-                    for step_id in self._admit(running)
-                }
-                ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for step in sorted((task.result() for task in ended), key=self._order):
+                for step_id in self._admit(running):
+                    task = asyncio.create_task(self._run(step_id, began))
+                    task.add_done_callback(ended.put_nowait)
+                    running.add(task)
+                batch = await _take_all(ended)
+                running.difference_update(batch)
+                for step in sorted((task.result() for task in batch), key=self._order):
                     self._settle(step)
         finally:
             await _cancel(running)
@@ -85,14 +92,16 @@ class WorkflowRun:
         self._tell(RunFinished(self._run_id, result.ok, result.total_time_seconds))
         return result
 
-    def _admit(self, running: set[asyncio.Task[StepResult]]) -> list[str]:
+    def _release(self, step_ids: Iterable[str]) -> None:
+        for step_id in step_ids:
+            heapq.heappush(self._ready, self._position[step_id])
+
+    def _admit(self, running: Collection[object]) -> list[str]:
         """Take the steps that start now out of the ready ones."""
-        self._ready.sort(key=self._position.__getitem__)
         count = len(self._ready)
         if self._sequential:
             count = 0 if running else 1
-        admitted, self._ready = self._ready[:count], self._ready[count:]
-        return admitted
+        return [self._names[heapq.heappop(self._ready)] for _ in range(count)]
 
     async def _run(self, step_id: str, began: float) -> StepResult:
         step = self._steps[step_id]
@@ -119,7 +128,7 @@ class WorkflowRun:
         self._record(step)
         if step.result is not None:
             self._answers[step_id] = step.result
-            self._ready += self._state.succeed(step_id)
+            self._release(self._state.succeed(step_id))
         else:
             for lost in self._state.fail(step_id):
                 self._skip(lost, f"{step_id} failed")
@@ -132,7 +141,7 @@ class WorkflowRun:
         """Start nothing more: what is ready, and all behind it, is skipped."""
         reason = f"the run was stopped ({self._fatal.kind if self._fatal else ''})"
         while self._ready:
-            step_id = self._ready.pop()
+            step_id = self._names[heapq.heappop(self._ready)]
             self._skip(step_id, reason)
             for lost in self._state.fail(step_id):
                 self._skip(lost, reason)
@@ -168,11 +177,11 @@ class WorkflowRun:
     def _topological_order(self) -> list[str]:
         """An order that depends on the definition alone, not on how long anything took."""
         state = GraphState.of(self._workflow)
-        position, names = self._position, list(self._steps)
+        position = self._position
         order: list[str] = []
         front = [position[step_id] for step_id in state.first()]
         while front:
-            step_id = names[heapq.heappop(front)]
+            step_id = self._names[heapq.heappop(front)]
             order.append(step_id)
             for released in state.succeed(step_id):
                 heapq.heappush(front, position[released])
@@ -184,6 +193,16 @@ class WorkflowRun:
     def _tell(self, event: RunStarted | StepStarted | StepFinished | RunFinished) -> None:
         if self._on_event is not None:
             self._on_event(event)
+
+
+async def _take_all(
+    ended: asyncio.Queue[asyncio.Task[StepResult]],
+) -> list[asyncio.Task[StepResult]]:
+    """What has ended by now, one task at least."""
+    batch = [await ended.get()]
+    while not ended.empty():
+        batch.append(ended.get_nowait())
+    return batch
 
 
 async def _cancel(tasks: set[asyncio.Task[StepResult]]) -> None:

@@ -6,17 +6,23 @@ from typing import TYPE_CHECKING
 
 from claude_force.agents.calls import AgentCall
 from claude_force.agents.prompts import DEFAULT_MAX_TOKENS, UpstreamText
+from claude_force.domain.messages import USE_CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from claude_force.agents.attachments import Attachment
+    from claude_force.domain.messages import CacheUse
     from claude_force.domain.results import AgentResult
     from claude_force.workflows.definition import Step
 
 
 def step_call(
-    step: Step, task: str, files: tuple[Attachment, ...], answers: Mapping[str, AgentResult]
+    step: Step,
+    task: str,
+    files: tuple[Attachment, ...],
+    answers: Mapping[str, AgentResult],
+    cache: CacheUse = USE_CACHE,
 ) -> AgentCall:
     """The call of one step.
 
@@ -25,6 +31,7 @@ def step_call(
         task: what the whole workflow works on.
         files: given to every step.
         answers: of the steps it depends on, by id; they follow in the order of ``step.dependencies``.
+        cache: what the run wants of the response cache.
     """
     return AgentCall(
         agent_name=step.agent_name,
@@ -38,4 +45,5 @@ def step_call(
         model=step.model,
         max_tokens=step.max_tokens or DEFAULT_MAX_TOKENS,
         effort=step.effort,
+        cache=cache,
     )
