@@ -12,6 +12,7 @@ from claude_force._version import __version__
 if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment, collect_files
     from claude_force.agents.calls import AgentCall
+    from claude_force.cache.response_cache import ResponseCache
     from claude_force.domain.agents import AgentDefinition
     from claude_force.domain.errors import (
         AgentDefinitionError,
@@ -52,7 +53,15 @@ if TYPE_CHECKING:
         StepStarted,
         TextDelta,
     )
-    from claude_force.domain.messages import CacheHit, MessageRequest, MessageResponse
+    from claude_force.domain.messages import (
+        NO_CACHE,
+        REFRESH_CACHE,
+        USE_CACHE,
+        CacheHit,
+        CacheUse,
+        MessageRequest,
+        MessageResponse,
+    )
     from claude_force.domain.partial_failure import PartialFailureError
     from claude_force.domain.results import AgentOutcome, AgentResult, StepResult, WorkflowResult
     from claude_force.domain.usage import Usage
@@ -107,7 +116,16 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "StepStarted",
         "TextDelta",
     ),
-    "claude_force.domain.messages": ("CacheHit", "MessageRequest", "MessageResponse"),
+    "claude_force.cache.response_cache": ("ResponseCache",),
+    "claude_force.domain.messages": (
+        "NO_CACHE",
+        "REFRESH_CACHE",
+        "USE_CACHE",
+        "CacheHit",
+        "CacheUse",
+        "MessageRequest",
+        "MessageResponse",
+    ),
     "claude_force.domain.partial_failure": ("PartialFailureError",),
     "claude_force.domain.results": ("AgentOutcome", "AgentResult", "StepResult", "WorkflowResult"),
     "claude_force.domain.usage": ("Usage",),
@@ -121,6 +139,9 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
 _MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "NO_CACHE",
+    "REFRESH_CACHE",
+    "USE_CACHE",
     "AgentCall",
     "AgentDefinition",
     "AgentDefinitionError",
@@ -138,6 +159,7 @@ __all__ = [
     "AttemptStarted",
     "AuthenticationError",
     "CacheHit",
+    "CacheUse",
     "CallError",
     "CallFailed",
     "CallFinished",
@@ -160,6 +182,7 @@ __all__ = [
     "OptionalDependencyError",
     "PartialFailureError",
     "RateLimitError",
+    "ResponseCache",
     "RunFinished",
     "RunStarted",
     "ServiceError",

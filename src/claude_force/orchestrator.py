@@ -14,7 +14,7 @@ from claude_force.domain.errors import (
     CallError,
     ClaudeForceError,
 )
-from claude_force.domain.messages import CallContext
+from claude_force.domain.messages import USE_CACHE, CallContext
 from claude_force.domain.partial_failure import PartialFailureError
 from claude_force.provider.ask import ask, compose
 from claude_force.provider.event_log import event_loggers
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from claude_force.agents.registry import AgentRegistry
     from claude_force.config.settings import Settings
     from claude_force.domain.events import Event, EventListener
+    from claude_force.domain.messages import CacheUse
     from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.definition import Step, Workflow
@@ -208,6 +209,10 @@ class AsyncAgentOrchestrator:
             )
         )
 
+    async def run_call(self, call: AgentCall) -> AgentResult:
+        """`run_agent` for a call that is put together already."""
+        return await self._run(call)
+
     async def stream_agent(
         self,
         agent_name: str,
@@ -230,6 +235,12 @@ class AsyncAgentOrchestrator:
             temperature=temperature,
             **options,
         )
+        async with aclosing(self.stream_call(call)) as events:
+            async for event in events:
+                yield event
+
+    async def stream_call(self, call: AgentCall) -> AsyncGenerator[Event, None]:
+        """`stream_agent` for a call that is put together already."""
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         running = asyncio.create_task(self._run(call, on_event=events.put_nowait))
         running.add_done_callback(lambda _: events.put_nowait(None))
@@ -268,9 +279,8 @@ class AsyncAgentOrchestrator:
         for call in accepted:
             call.to_request(self.registry, CallContext())
         outcomes = sorted([outcome async for outcome in self.run_many(accepted)], key=_index)
-        failed = [outcome for outcome in outcomes if outcome.error is not None]
-        if failed:
-            raise PartialFailureError(_failures(failed, len(outcomes)), outcomes=outcomes)
+        if any(outcome.error is not None for outcome in outcomes):
+            raise PartialFailureError.of_calls(outcomes)
         return [outcome.result.text for outcome in outcomes if outcome.result is not None]
 
     async def execute_workflow(
@@ -280,6 +290,7 @@ class AsyncAgentOrchestrator:
         *,
         files: tuple[Attachment, ...] = (),
         sequential: bool = False,
+        cache: CacheUse = USE_CACHE,
         on_event: EventListener | None = None,
     ) -> WorkflowResult:
         """Run a graph of agents; a step starts the moment the last step it depends on ends.
@@ -290,6 +301,7 @@ class AsyncAgentOrchestrator:
             task: what all steps work on, beside the task of their own.
             files: given to every step.
             sequential: one step at a time; the results are the same.
+            cache: what the run wants of the response cache.
             on_event: told of this run's steps and calls.
 
         Returns:
@@ -310,7 +322,7 @@ class AsyncAgentOrchestrator:
         run_id = _new_id()
 
         async def run_step(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
-            call = step_call(step, task, files, answers)
+            call = step_call(step, task, files, answers, cache)
             return await self._run(call, on_event=on_event, run_id=run_id, step_id=step.step_id)
 
         return await WorkflowRun(
@@ -375,18 +387,6 @@ def _as_call(call: CallLike) -> AgentCall:
 
 def _index(outcome: AgentOutcome) -> int:
     return outcome.index
-
-
-def _failures(failed: Sequence[AgentOutcome], total: int) -> str:
-    lines = [
-        f"  {outcome.item_id} ({outcome.agent_name}): {outcome.error}" for outcome in failed[:5]
-    ]
-    if len(failed) > len(lines):
-        lines.append(f"  … and {len(failed) - len(lines)} more")
-    return (
-        f"{len(failed)} of {total} calls failed; the other {total - len(failed)} results are in the "
-        "`outcomes` of this error:\n" + "\n".join(lines)
-    )
 
 
 def _new_id() -> str:

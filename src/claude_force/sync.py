@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from anyio.from_thread import start_blocking_portal
 
 from claude_force.domain.errors import ClosedError
+from claude_force.domain.messages import USE_CACHE
 from claude_force.orchestrator import AsyncAgentOrchestrator
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from claude_force.agents.registry import AgentRegistry
     from claude_force.config.settings import Settings
     from claude_force.domain.events import EventListener
+    from claude_force.domain.messages import CacheUse
     from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
     from claude_force.orchestrator import CallLike
     from claude_force.provider.client import ModelClient
@@ -192,12 +194,18 @@ class AgentOrchestrator:
         *,
         files: tuple[Attachment, ...] = (),
         sequential: bool = False,
+        cache: CacheUse = USE_CACHE,
         on_event: EventListener | None = None,
     ) -> WorkflowResult:
         """Run a graph of agents; see `AsyncAgentOrchestrator.execute_workflow`."""
         return self._wait(
             lambda: self._force.execute_workflow(
-                workflow, task, files=files, sequential=sequential, on_event=on_event
+                workflow,
+                task,
+                files=files,
+                sequential=sequential,
+                cache=cache,
+                on_event=on_event,
             )
         )
 
@@ -228,12 +236,18 @@ class AgentOrchestrator:
         *,
         files: tuple[Attachment, ...] = (),
         sequential: bool = False,
+        cache: CacheUse = USE_CACHE,
         on_event: EventListener | None = None,
     ) -> WorkflowResult:
         """`execute_workflow` to be awaited, from any event loop."""
         return await self._await(
             lambda: self._force.execute_workflow(
-                workflow, task, files=files, sequential=sequential, on_event=on_event
+                workflow,
+                task,
+                files=files,
+                sequential=sequential,
+                cache=cache,
+                on_event=on_event,
             )
         )
 

@@ -119,3 +119,11 @@ def shared_response(response: MessageResponse) -> MessageResponse:
         lost_usages=(),
         cached=CacheHit("memory", 0.0, saved_usd=response.cost_usd),
     )
+
+
+def request_id_of(entry: CacheEntry) -> str | None:
+    """The id that the provider gave the request of this answer; None where it gave none."""
+    try:
+        return _DECODER.decode(entry.body).request_id
+    except msgspec.MsgspecError:
+        return None

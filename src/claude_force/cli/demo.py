@@ -46,6 +46,9 @@ def demo(paths: tuple[str, ...], scenario: str) -> None:
         max_retries=None,
         simulate=True,
         scenario=scenario,
+        no_cache=True,
+        refresh=False,
+        max_age=None,
         as_json=False,
     )
     result = asyncio.run(_execute(files, options))
@@ -56,7 +59,9 @@ async def _execute(files: tuple[Attachment, ...], options: RunOptions) -> Workfl
     from claude_force.cli.run_workflow import print_step
 
     async with open_orchestrator(options) as force:
-        return await force.execute_workflow(_WORKFLOW, _TASK, files=files, on_event=print_step)
+        return await force.execute_workflow(
+            _WORKFLOW, _TASK, files=files, cache=options.cache, on_event=print_step
+        )
 
 
 def _introduce(files: tuple[Attachment, ...]) -> None:

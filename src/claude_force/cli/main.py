@@ -25,6 +25,10 @@ _COMMANDS: Final = {
     "init": Entry(
         "claude_force.cli.init:init", "Write a small set of agents and two workflows into .claude/."
     ),
+    "cache": Entry(
+        "claude_force.cli.cache:cache",
+        "Look into the response cache, clear, check, export, import.",
+    ),
     "config": Entry("claude_force.cli.config:config", "Show, check and migrate claude.json."),
     "simulate": Entry(
         "claude_force.cli.simulate:simulate", "Serve the built-in simulator of the API."

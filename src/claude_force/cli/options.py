@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from claude_force.cli.durations import Duration
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from claude_force.domain.events import EventListener
-    from claude_force.domain.messages import Effort
+    from claude_force.domain.messages import CacheUse, Effort
     from claude_force.orchestrator import AsyncAgentOrchestrator
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -33,7 +35,21 @@ class RunOptions:
     max_retries: int | None
     simulate: bool
     scenario: str | None
+    no_cache: bool
+    refresh: bool
+    max_age: float | None
     as_json: bool
+
+    @property
+    def cache(self) -> CacheUse:
+        """What these options want of the response cache."""
+        from claude_force.domain.messages import CacheUse
+
+        return CacheUse(
+            read=not (self.no_cache or self.refresh),
+            write=not self.no_cache,
+            max_age_seconds=self.max_age,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +107,16 @@ run_options = apply(
     click.option(
         "--scenario", metavar="NAME|FILE", help="How the simulator behaves; implies --simulate."
     ),
+    click.option(
+        "--no-cache", is_flag=True, help="Neither look into the response cache nor fill it."
+    ),
+    click.option("--refresh", is_flag=True, help="Ask again, and store what comes back."),
+    click.option(
+        "--max-age",
+        type=Duration(),
+        metavar="AGE",
+        help="Serve nothing older from the cache, such as 1h.",
+    ),
     json_option,
 )
 answer_options = apply(
@@ -134,11 +160,10 @@ async def open_orchestrator(
     """The orchestrator that the options ask for; with ``--simulate`` beside a simulator of its own."""
     from claude_force.orchestrator import AsyncAgentOrchestrator
 
-    def build(*, api_key: str | None, base_url: str | None) -> AsyncAgentOrchestrator:
+    def build(**connection: Any) -> AsyncAgentOrchestrator:  # noqa: ANN401 - keyword arguments, passed on
         return AsyncAgentOrchestrator(
             options.config,
-            api_key,
-            base_url=base_url,
+            **connection,
             max_concurrent=options.max_concurrent,
             max_retries=options.max_retries,
             timeout_seconds=options.timeout,
@@ -147,14 +172,22 @@ async def open_orchestrator(
         )
 
     if not (options.simulate or options.scenario):
-        async with build(api_key=None, base_url=options.base_url) as force:
+        async with build(base_url=options.base_url) as force:
             yield force
         return
+    from claude_force.assembly import cache_folder
+    from claude_force.config.environment import read_environment
     from claude_force.simulator import Simulator
 
     click.echo("Simulated: no model runs, the answers are made up.", err=True)
+    scenario = options.scenario or _DEFAULT_SCENARIO
+    # The port changes with every run, the answers do not; and they must not displace paid ones.
+    kept = {
+        "cache_origin": f"simulator {scenario}",
+        "cache_dir": cache_folder(read_environment(), simulated=True),
+    }
     async with (
-        Simulator(scenario=options.scenario or _DEFAULT_SCENARIO) as simulator,
-        build(api_key="simulated", base_url=simulator.base_url) as force,
+        Simulator(scenario=scenario) as simulator,
+        build(api_key="simulated", base_url=simulator.base_url, **kept) as force,
     ):
         yield force

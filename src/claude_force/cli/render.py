@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from claude_force.domain.errors import ClaudeForceError
+    from claude_force.domain.messages import CacheHit
     from claude_force.domain.results import AgentResult, StepResult
     from claude_force.domain.usage import Usage
 
@@ -43,11 +44,22 @@ def tokens(usage: Usage) -> str:
 
 def summary(result: AgentResult) -> str:
     """One line on how an answer came about."""
+    if result.cached is not None:
+        return f"{result.agent_name} · {result.model} · {cached(result.cached)} · {result.seconds * 1000:.0f} ms"
     retried = f" · {result.attempts} attempts" if result.attempts > 1 else ""
     return (
         f"{result.agent_name} · {result.model} · {tokens(result.usage)} · {dollars(result.cost_usd)} · "
         f"{result.seconds:.1f} s{retried}"
     )
+
+
+def cached(hit: CacheHit) -> str:
+    """Where an answer came from that was not paid for this time."""
+    from claude_force.cli.durations import age
+
+    stale = ", stale" if hit.stale else ""
+    saved = f", saved {dollars(hit.saved_usd)}" if hit.saved_usd is not None else ""
+    return f"from the cache ({hit.tier}, {age(hit.age_seconds)} old{stale}){saved}"
 
 
 def result_json(result: AgentResult) -> dict[str, Any]:
@@ -61,9 +73,19 @@ def result_json(result: AgentResult) -> dict[str, Any]:
         "requested_model": result.requested_model,
         "usage": usage_json(result.usage),
         "cost_usd": None if result.cost_usd is None else str(result.cost_usd),
+        "cached": None if result.cached is None else _cached_json(result.cached),
         "attempts": result.attempts,
         "seconds": round(result.seconds, 3),
         "request_id": result.request_id,
+    }
+
+
+def _cached_json(hit: CacheHit) -> dict[str, Any]:
+    return {
+        "tier": hit.tier,
+        "age_seconds": round(hit.age_seconds, 3),
+        "stale": hit.stale,
+        "saved_usd": None if hit.saved_usd is None else str(hit.saved_usd),
     }
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from claude_force.agents.calls import AgentCall
 from claude_force.cli.options import (
-    AnswerOptions,
-    RunOptions,
     answer_options,
     apply,
     file_option,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from claude_force.agents.attachments import Attachment
+    from claude_force.cli.options import RunOptions
     from claude_force.domain.results import AgentResult
     from claude_force.orchestrator import AsyncAgentOrchestrator
 
@@ -81,10 +81,16 @@ def _run(name: str, task: str, piped: Attachment | None, values: dict[str, Any])
     patterns, stream = values.pop("files"), values.pop("stream")
     options, answer = split_options(values)
     try:
-        files = _attachments(patterns, piped)
-        result = asyncio.run(
-            _ask(name, task, files, options, answer, stream=stream and not options.as_json)
+        call = AgentCall(
+            agent_name=name,
+            task=task,
+            files=_attachments(patterns, piped),
+            model=answer.model,
+            max_tokens=answer.max_tokens,
+            effort=answer.effort,
+            cache=options.cache,
         )
+        result = asyncio.run(_ask(call, options, stream=stream and not options.as_json))
     except ClaudeForceError as error:
         if options.as_json:
             from claude_force.cli.render import error_json, print_json
@@ -94,40 +100,19 @@ def _run(name: str, task: str, piped: Attachment | None, values: dict[str, Any])
     _report(result, options, streamed=stream and not options.as_json)
 
 
-async def _ask(
-    name: str,
-    task: str,
-    files: tuple[Attachment, ...],
-    options: RunOptions,
-    answer: AnswerOptions,
-    *,
-    stream: bool,
-) -> AgentResult:
+async def _ask(call: AgentCall, options: RunOptions, *, stream: bool) -> AgentResult:
     async with open_orchestrator(options) as force:
-        if not stream:
-            return await force.run_agent(
-                name, task, answer.model, answer.max_tokens, effort=answer.effort, files=files
-            )
-        return await _ask_streaming(force, name, task, files, answer)
+        return await (_stream(force, call) if stream else force.run_call(call))
 
 
-async def _ask_streaming(
-    force: AsyncAgentOrchestrator,
-    name: str,
-    task: str,
-    files: tuple[Attachment, ...],
-    answer: AnswerOptions,
-) -> AgentResult:
+async def _stream(force: AsyncAgentOrchestrator, call: AgentCall) -> AgentResult:
     from claude_force.cli.answer_printer import AnswerPrinter
     from claude_force.domain.events import CallFinished
 
     printer = AnswerPrinter(sys.stdout, sys.stderr)
     result: AgentResult | None = None
-    events = force.stream_agent(
-        name, task, answer.model, answer.max_tokens, effort=answer.effort, files=files
-    )
     try:
-        async for event in events:
+        async for event in force.stream_call(call):
             printer(event)
             if isinstance(event, CallFinished):
                 result = event.result

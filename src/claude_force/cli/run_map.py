@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from claude_force.agents.registry import AgentRegistry
     from claude_force.cli.map_progress import MapProgress
     from claude_force.cli.options import AnswerOptions, RunOptions
+    from claude_force.domain.messages import CacheUse
     from claude_force.domain.results import AgentOutcome
     from claude_force.workflows.items import MapItem
     from claude_force.workflows.results_file import ResultsFile
@@ -32,12 +33,13 @@ class MapPlan:
     agent_name: str
     items: dict[str, MapItem]
     answer: AnswerOptions
+    cache: CacheUse
     # Content key of each item's request, by its id.
     keys: dict[str, str]
 
     def call(self, item_id: str) -> AgentCall:
         """The call of one item; its files are read now."""
-        return _call(self.items[item_id], self.agent_name, self.answer)
+        return replace(_call(self.items[item_id], self.agent_name, self.answer), cache=self.cache)
 
 
 @click.command("map")
@@ -70,7 +72,7 @@ async def _map(
     from claude_force.cli.map_progress import MapProgress
 
     async with open_orchestrator(options) as force:
-        plan = _plan(name, _read_items(items), answer, force.registry)
+        plan = _plan(name, _read_items(items), options, answer, force.registry)
         with ExitStack() as stack:
             results = stack.enter_context(_results(out, plan)) if out is not None else None
             done = results.kept.done if results else frozenset()
@@ -117,7 +119,11 @@ def _entry(outcome: AgentOutcome, plan: MapPlan) -> dict[str, Any]:
 
 
 def _plan(
-    name: str, items: list[MapItem], answer: AnswerOptions, registry: AgentRegistry
+    name: str,
+    items: list[MapItem],
+    options: RunOptions,
+    answer: AnswerOptions,
+    registry: AgentRegistry,
 ) -> MapPlan:
     """Check every item, its agent and its files before anything is sent."""
     from claude_force.cache.fingerprint import request_key
@@ -136,7 +142,11 @@ def _plan(
     if problems:
         raise ItemsError("The items cannot be used; nothing was sent:\n" + "\n".join(problems[:20]))
     return MapPlan(
-        agent_name=name, items={str(item.item_id): item for item in items}, answer=answer, keys=keys
+        agent_name=name,
+        items={str(item.item_id): item for item in items},
+        answer=answer,
+        cache=options.cache,
+        keys=keys,
     )
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from claude_force.cli.options import file_option, open_orchestrator, run_options, split_options
-from claude_force.cli.render import dollars, print_json, print_text, step_json, tokens, usage_json
+from claude_force.cli.render import (
+    cached,
+    dollars,
+    print_json,
+    print_text,
+    step_json,
+    tokens,
+    usage_json,
+)
 from claude_force.domain.errors import ClaudeForceError
 from claude_force.domain.partial_failure import PartialFailureError
 
@@ -97,13 +105,15 @@ async def _execute(
 ) -> WorkflowResult:
     async with open_orchestrator(options) as force:
         return await force.execute_workflow(
-            name, task, files=files, sequential=sequential, on_event=print_step
+            name, task, files=files, sequential=sequential, cache=options.cache, on_event=print_step
         )
 
 
 def _step_line(step: StepResult) -> str:
     if step.result is not None:
         result = step.result
+        if result.cached is not None:
+            return f"{step.step_id}: {cached(result.cached)}"
         return f"{step.step_id}: {tokens(result.usage)}, {dollars(result.cost_usd)}, {result.seconds:.1f} s"
     if step.error is not None:
         return f"{step.step_id}: {step.error}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.errors import ClaudeForceError
 
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from claude_force.domain.results import AgentOutcome
+
+
+_MAX_NAMED: Final = 5
 
 
 class PartialFailureError(ClaudeForceError):
@@ -21,3 +24,18 @@ class PartialFailureError(ClaudeForceError):
     def __init__(self, message: str, *, outcomes: Sequence[AgentOutcome] = ()) -> None:
         super().__init__(message)
         self.outcomes = tuple(outcomes)
+
+    @classmethod
+    def of_calls(cls, outcomes: Sequence[AgentOutcome]) -> PartialFailureError:
+        """The error of calls of which some have failed; it names the first of them."""
+        failed = [outcome for outcome in outcomes if outcome.error is not None]
+        lines = [f"  {one.item_id} ({one.agent_name}): {one.error}" for one in failed[:_MAX_NAMED]]
+        if len(failed) > len(lines):
+            lines.append(f"  … and {len(failed) - len(lines)} more")
+        kept = (
+            f"the other {len(outcomes) - len(failed)} results are in the `outcomes` of this error"
+        )
+        return cls(
+            f"{len(failed)} of {len(outcomes)} calls failed; {kept}:\n" + "\n".join(lines),
+            outcomes=outcomes,
+        )

@@ -1,0 +1,231 @@
+"""The group ``cache``: what the response cache holds, and why it did not answer."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from claude_force.assembly import build_store, cache_folder, find_settings
+from claude_force.cli.durations import Duration
+from claude_force.cli.options import apply, config_option, json_option
+from claude_force.cli.render import print_json
+from claude_force.config.environment import read_environment
+from claude_force.domain.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from claude_force.cache.entries import CacheEntry
+    from claude_force.cache.store import CacheStore
+    from claude_force.cache.tier import TierStats
+
+_where = apply(
+    config_option,
+    click.option(
+        "--dir",
+        "folder",
+        type=click.Path(path_type=Path),
+        help="A cache folder, in place of the user's own.",
+    ),
+    click.option("--simulated", is_flag=True, help="The cache of --simulate, which lies apart."),
+    json_option,
+)
+
+
+@click.group()
+def cache() -> None:
+    """Look into the response cache, clear it, check it, carry it elsewhere."""
+
+
+@cache.command()
+@_where
+def stats(config: Path | None, folder: Path | None, simulated: bool, as_json: bool) -> None:
+    """Show how much is stored, and where."""
+    with _open(config, folder, simulated) as (store, place):
+        disk = store.stats()[-1]
+        saved = _worth(store)
+    if as_json:
+        print_json({"folder": str(place), "worth_usd": saved, **_numbers(disk)})
+        return
+    click.echo(f"{place}")
+    click.echo(f"entries: {disk.entries:,}")
+    click.echo(f"size: {disk.size_bytes / 1_048_576:.1f} of {disk.max_bytes / 1_048_576:g} MB")
+    click.echo(f"worth: ${saved} were paid for the answers in it")
+
+
+@cache.command()
+@click.option("--agent", help="Only the answers of this agent.")
+@click.option(
+    "--older-than", type=Duration(), metavar="AGE", help="Only answers older than this, such as 7d."
+)
+@_where
+def clear(  # noqa: PLR0917 - click passes options by name
+    agent: str | None,
+    older_than: float | None,
+    config: Path | None,
+    folder: Path | None,
+    simulated: bool,
+    as_json: bool,
+) -> None:
+    """Remove answers: all of them, of one agent, or older than an age."""
+    with _open(config, folder, simulated) as (store, place):
+        removed = store.clear(agent_name=agent, older_than_seconds=older_than)
+    if as_json:
+        print_json({"folder": str(place), "removed": removed})
+    else:
+        click.echo(f"{place}: {removed:,} answers removed.")
+
+
+@cache.command()
+@_where
+@click.pass_context
+def verify(
+    ctx: click.Context, config: Path | None, folder: Path | None, simulated: bool, as_json: bool
+) -> None:
+    """Check the signature of every stored answer; exit code 1 if one does not hold."""
+    with _open(config, folder, simulated) as (store, place):
+        result = store.verify()
+    if as_json:
+        print_json({"folder": str(place), "valid": result.valid, "invalid": result.invalid})
+    else:
+        click.echo(
+            f"{place}: {result.valid:,} answers are as they were written, {result.invalid:,} are not."
+        )
+        if result.invalid:
+            click.echo(
+                "Those are never served: they were edited, cut off, or signed with another secret."
+            )
+    if result.invalid:
+        ctx.exit(1)
+
+
+@cache.command()
+@click.argument("request", default="last")
+@_where
+def why(
+    request: str, config: Path | None, folder: Path | None, simulated: bool, as_json: bool
+) -> None:
+    """Tell why REQUEST was not answered from the cache: what differs from the nearest earlier one.
+
+    REQUEST is 'last' (the default), a request id (req_…) or the beginning of a key.
+    """
+    with _open(config, folder, simulated) as (store, _):
+        entry = _entry(store, request)
+        nearest = store.why(entry.fields, except_key=entry.key)
+    changed = [] if nearest is None else [change.name for change in nearest.changes]
+    if as_json:
+        print_json(
+            {
+                "key": entry.key,
+                "agent": entry.agent_name,
+                "nearest": nearest.entry.key if nearest else None,
+                "changed": changed,
+            }
+        )
+        return
+    click.echo(f"{entry.key} · {entry.agent_name} · {entry.model}")
+    if nearest is None:
+        click.echo("There is no other answer to compare it with.")
+    else:
+        click.echo(
+            f"nearest: {nearest.entry.key} · {nearest.entry.agent_name} · {nearest.entry.model}"
+        )
+        click.echo(f"differs in: {', '.join(changed)}")
+
+
+@cache.command("export")
+@click.argument("file", type=click.Path(path_type=Path))
+@_where
+def export_answers(
+    file: Path, config: Path | None, folder: Path | None, simulated: bool, as_json: bool
+) -> None:
+    """Write every answer to FILE, for a machine with the same CLAUDE_CACHE_SECRET."""
+    with _open(config, folder, simulated) as (store, _):
+        count = store.export_to(file)
+    if as_json:
+        print_json({"file": str(file), "exported": count})
+    else:
+        click.echo(f"{file}: {count:,} answers.")
+
+
+@cache.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@_where
+@click.pass_context
+def import_answers(  # noqa: PLR0917 - click passes options by name
+    ctx: click.Context,
+    file: Path,
+    config: Path | None,
+    folder: Path | None,
+    simulated: bool,
+    as_json: bool,
+) -> None:
+    """Take the answers of FILE; those that another secret signed are refused (exit code 1)."""
+    with _open(config, folder, simulated) as (store, _):
+        taken, refused = store.import_from(file)
+    if as_json:
+        print_json({"file": str(file), "imported": taken, "refused": refused})
+    else:
+        click.echo(f"{file}: {taken:,} answers taken, {refused:,} refused.")
+        if refused:
+            click.echo(
+                "Refused are answers that are damaged, or signed with another CLAUDE_CACHE_SECRET."
+            )
+    if refused:
+        ctx.exit(1)
+
+
+@contextmanager
+def _open(
+    config: Path | None, folder: Path | None, simulated: bool
+) -> Iterator[tuple[CacheStore, Path]]:
+    environment = read_environment()
+    settings = find_settings(config, environment).cache
+    place = folder or cache_folder(environment, simulated=simulated)
+    if not place.is_dir():
+        raise InputError(
+            f"There is no cache at {str(place)!r} yet; it is made by the first answer."
+        )
+    store = build_store(settings, folder=place, secret=environment.cache_secret)
+    try:
+        yield store, place
+    finally:
+        store.close()
+
+
+def _entry(store: CacheStore, request: str) -> CacheEntry:
+    """The entry that the user means.
+
+    Raises:
+        InputError: there is none.
+    """
+    from claude_force.cache.answers import request_id_of
+
+    newest: CacheEntry | None = None
+    for entry in store.entries():
+        if request == "last":
+            if newest is None or entry.created_at > newest.created_at:
+                newest = entry
+        elif entry.key.startswith(request) or request_id_of(entry) == request:
+            return entry
+    if newest is None:
+        raise InputError(
+            f"The cache holds no answer to {request!r}. It is 'last', a request id (req_…) or the beginning of a key; "
+            "unfinished answers are never stored."
+        )
+    return newest
+
+
+def _worth(store: CacheStore) -> str:
+    from decimal import Decimal
+
+    return str(
+        sum((Decimal(entry.cost_usd) for entry in store.entries() if entry.cost_usd), Decimal(0))
+    )
+
+
+def _numbers(disk: TierStats) -> dict[str, int]:
+    return {"entries": disk.entries, "size_bytes": disk.size_bytes, "max_bytes": disk.max_bytes}
