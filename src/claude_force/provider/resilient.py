@@ -57,27 +57,24 @@ class ResilientClient:
     ) -> MessageResponse:
         """The answer to one request; see `ModelClient.send`."""
         timeout = request.context.timeout_seconds or self._timeout_seconds
-        clock = asyncio.get_running_loop().time
-        deadline: float | None = None
+        deadline = _Deadline(timeout)
         lost: list[Usage] = []
         for number in count(1):
             attempt = _Attempt(request.context.call_id, number, on_event)
             try:
-                async with self._limiter:
-                    deadline = deadline or clock() + timeout
-                    response = await self._send_once(request, attempt, deadline, timeout)
+                response = await self._send_once(request, attempt, deadline)
             except CallError as error:
                 lost += error.usages
                 wait = self._policy.wait_seconds(
                     error,
                     attempt=number,
-                    remaining_seconds=(deadline or clock()) - clock(),
+                    remaining_seconds=deadline.remaining_seconds,
                     random_unit=self._random_unit(),
                 )
                 attempt.failed(error, wait)
                 if wait is None:
                     error.usages = tuple(lost)
-                    error.attempts = number
+                    error.attempts = number if attempt.sent else number - 1
                     raise
                 await asyncio.sleep(wait)
                 continue
@@ -91,34 +88,71 @@ class ResilientClient:
         await self._inner.aclose()
 
     async def _send_once(
-        self, request: MessageRequest, attempt: _Attempt, deadline: float, timeout_seconds: float
+        self, request: MessageRequest, attempt: _Attempt, deadline: _Deadline
     ) -> MessageResponse:
-        attempt.started()
+        # Waiting for the first place is not counted, waiting for another one is.
+        scope = asyncio.timeout_at(deadline.at)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await self._inner.send(request, attempt)
+            async with scope, self._limiter:
+                scope.reschedule(deadline.start())
+                # A timeout that has passed already would still let the request out.
+                if deadline.remaining_seconds > 0:
+                    attempt.started()
+                    return await self._inner.send(request, attempt)
         except CallError:
             raise
         except TimeoutError as error:
-            paid = "" if attempt.usage is None else " The prompt is billed all the same."
-            raise CallTimeoutError(
-                f"No complete answer within {timeout_seconds:g} s "
-                f"(attempt {attempt.number}).{paid} Allow more time (--timeout, timeout_seconds) "
-                "or ask for less (--max-tokens).",
-                usages=() if attempt.usage is None else (attempt.usage,),
-            ) from error
+            if not scope.expired():
+                raise
+            raise _timed_out(attempt, deadline) from error
+        raise _timed_out(attempt, deadline)
+
+
+def _timed_out(attempt: _Attempt, deadline: _Deadline) -> CallTimeoutError:
+    last = f"attempt {attempt.number}" if attempt.sent else f"attempt {attempt.number} was not sent"
+    paid = "" if attempt.usage is None else " The prompt is billed all the same."
+    return CallTimeoutError(
+        f"No complete answer within {deadline.timeout_seconds:g} s ({last}).{paid} "
+        "Allow more time (--timeout, timeout_seconds) or ask for less (--max-tokens).",
+        usages=() if attempt.usage is None else (attempt.usage,),
+    )
+
+
+class _Deadline:
+    """The end of a call; open until the call gets its first place."""
+
+    __slots__ = ("_loop", "at", "timeout_seconds")
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.timeout_seconds = timeout_seconds
+        # By the loop's clock; None before the start.
+        self.at: float | None = None
+
+    def start(self) -> float:
+        """Start the clock, if it is not running, and return when it ends."""
+        if self.at is None:
+            self.at = self._loop.time() + self.timeout_seconds
+        return self.at
+
+    @property
+    def remaining_seconds(self) -> float:
+        """What is left of it."""
+        return self.timeout_seconds if self.at is None else self.at - self._loop.time()
 
 
 class _Attempt:
     """Listens to one attempt: passes events on, and remembers what a failure has to tell."""
 
-    __slots__ = ("_call_id", "_listener", "_text_was_sent", "number", "usage")
+    __slots__ = ("_call_id", "_listener", "_text_was_sent", "number", "sent", "usage")
 
     def __init__(self, call_id: str, number: int, listener: EventListener | None) -> None:
         self._call_id = call_id
         self._listener = listener
         self._text_was_sent = False
         self.number = number
+        # The request went out, or was about to.
+        self.sent = False
         # What the API had counted when the answer began; None before.
         self.usage: Usage | None = None
 
@@ -131,11 +165,12 @@ class _Attempt:
             self._listener(event)
 
     def started(self) -> None:
+        self.sent = True
         if self._listener is not None:
             self._listener(AttemptStarted(self._call_id, self.number))
 
     def failed(self, error: CallError, retry_in_seconds: float | None) -> None:
-        if self._listener is not None:
+        if self._listener is not None and self.sent:
             self._listener(
                 AttemptFailed(
                     call_id=self._call_id,

@@ -9,6 +9,7 @@ import msgspec
 
 from claude_force.domain.errors import (
     CallError,
+    ClosedError,
     ConfigError,
     OptionalDependencyError,
     TransportError,
@@ -17,6 +18,7 @@ from claude_force.domain.events import AnswerStarted, TextDelta
 from claude_force.domain.messages import API_VERSION
 from claude_force.provider.answer import AnswerAssembler
 from claude_force.provider.failures import quoted, response_failure
+from claude_force.provider.keys import check_key
 from claude_force.provider.wire import WireEvent, request_body
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class AnthropicSdkClient:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         sdk = _import_sdk()
+        if client is None and api_key is not None:
+            check_key(api_key)
+        self._closed = False
         self._owned: AsyncAnthropic | None = None
         if client is None:
             client = self._owned = sdk.AsyncAnthropic(
@@ -75,6 +80,8 @@ class AnthropicSdkClient:
         self, request: MessageRequest, on_event: EventListener | None = None
     ) -> MessageResponse:
         """The answer to one request; see `ModelClient.send`."""
+        if self._closed:
+            raise ClosedError("The client is closed; make a new one.")
         answer = AnswerAssembler()
         try:
             await self._exchange(request, answer, on_event)
@@ -96,6 +103,7 @@ class AnthropicSdkClient:
 
     async def aclose(self) -> None:
         """Close the client, if it was made here."""
+        self._closed = True
         if self._owned is not None:
             await self._owned.close()
 

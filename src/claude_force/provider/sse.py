@@ -44,6 +44,25 @@ class EventSplitter:
             return []
         if b"\r" in chunk or self._ended_in_cr:
             chunk = self._with_plain_newlines(chunk)
+        events: list[bytes] = []
+        if self.is_idle:
+            # Whole events, as the API writes them, need no look at every line.
+            *blocks, chunk = chunk.split(b"\n\n")
+            for block in blocks:
+                name, _, data = block.partition(b"\ndata: ")
+                if (
+                    data
+                    and name.startswith(b"event:")
+                    and b"\n" not in name
+                    and b"\n" not in data
+                    and len(data) <= self._max_bytes
+                ):
+                    events.append(data)
+                else:
+                    events += self._take(block + b"\n\n")
+        return events + self._take(chunk) if chunk else events
+
+    def _take(self, chunk: bytes) -> list[bytes]:
         lines = chunk.split(b"\n")
         if len(lines) == 1:
             self._hold(chunk)
