@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from claude_force.config.fields import FIELDS, SECTIONS, problem_with
+from claude_force.config.fields import FIELDS, SECTIONS, problem_with, shown
 from claude_force.config.settings import CacheSettings, PerformanceSettings, Settings
 from claude_force.domain.errors import ConfigError
 
@@ -29,17 +29,23 @@ class Problem:
     is_error: bool = True
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}"
+        # Keys of a file may hold anything, and a message goes to a terminal.
+        place = self.place if self.place.isprintable() else shown(self.place)
+        return f"{place}: {self.message}"
 
 
 def find_config(start: Path) -> Path | None:
     """The nearest ``.claude/claude.json`` from ``start`` up to the root of its repository, or None."""
     for folder in (start, *start.parents):
         candidate = folder / ".claude" / "claude.json"
-        if candidate.is_file():
-            return candidate
-        if (folder / ".git").exists():
-            return None
+        try:
+            if candidate.is_file():
+                return candidate
+            if (folder / ".git").exists():
+                return None
+        except OSError:
+            # A folder that may not be looked into holds no configuration for us.
+            continue
     return None
 
 
@@ -99,7 +105,7 @@ def check_document(document: dict[str, Any]) -> list[Problem]:
 
 def _check_section(section: str, values: object) -> list[Problem]:
     if not isinstance(values, dict):
-        return [Problem(section, f"expected an object, found {values!r}")]
+        return [Problem(section, f"expected an object, found {shown(values)}")]
     fields = {field.name: field for field in FIELDS if field.section == section}
     problems: list[Problem] = []
     for name, value in values.items():

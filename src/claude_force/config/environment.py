@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from claude_force.config.proxies import Proxies, read_proxies
+from claude_force.domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,9 +38,13 @@ class Environment:
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
-    """The environment of this process, or of ``variables`` where given."""
+    """The environment of this process, or of ``variables`` where given.
+
+    Raises:
+        ConfigError: there is no home, or the folder that the process works in was removed.
+    """
     values = os.environ if variables is None else variables
-    home = Path(values.get("HOME") or Path.home())
+    home, cwd = _folders(values)
     return Environment(
         api_key=values.get("ANTHROPIC_API_KEY") or values.get("ANTHROPIC_AUTH_TOKEN") or None,
         base_url=values.get("ANTHROPIC_BASE_URL") or None,
@@ -48,8 +53,21 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         cache_home=_xdg(values.get("XDG_CACHE_HOME"), home / ".cache"),
         state_home=_xdg(values.get("XDG_STATE_HOME"), home / ".local" / "state"),
         home=home,
-        cwd=Path.cwd(),
+        cwd=cwd,
     )
+
+
+def _folders(values: Mapping[str, str]) -> tuple[Path, Path]:
+    try:
+        home = Path(values.get("HOME") or Path.home())
+    except RuntimeError as error:
+        raise ConfigError("There is no home folder; set HOME.") from error
+    try:
+        return home, Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            f"The folder you work in cannot be used ({error.strerror}); change into another one."
+        ) from error
 
 
 def _xdg(value: str | None, default: Path) -> Path:

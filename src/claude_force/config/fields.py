@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+_MAX_SHOWN_CHARACTERS: Final = 100
+
 Kind = Literal["bool", "int", "number", "names"]
 
 
@@ -17,8 +19,9 @@ class Field:
     kind: Kind
     default: bool | int | float | tuple[str, ...]
     meaning: str
-    minimum: float | None = None
-    maximum: float | None = None
+    # Bounds of a number, both included.
+    minimum: float = 0
+    maximum: float = 0
 
     @property
     def path(self) -> str:
@@ -126,16 +129,21 @@ SECTIONS: Final = tuple(dict.fromkeys(field.section for field in FIELDS))
 def problem_with(field: Field, value: object) -> str | None:
     """What is wrong with ``value`` for this field, or None when it can be used."""
     if field.kind == "bool":
-        return None if isinstance(value, bool) else f"expected true or false, found {value!r}"
+        return None if isinstance(value, bool) else f"expected true or false, found {shown(value)}"
     if field.kind == "names":
         named = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        return None if named else f"expected a list of agent names, found {value!r}"
+        return None if named else f"expected a list of agent names, found {shown(value)}"
     numeric = (int,) if field.kind == "int" else (int, float)
     if isinstance(value, bool) or not isinstance(value, numeric):
         wanted = "a whole number" if field.kind == "int" else "a number"
-        return f"expected {wanted}, found {value!r}"
-    if (field.minimum is not None and value < field.minimum) or (
-        field.maximum is not None and value > field.maximum
-    ):
-        return f"expected a value from {field.minimum:g} to {field.maximum:g}, found {value!r}"
+        return f"expected {wanted}, found {shown(value)}"
+    # Asked this way round, so that NaN does not pass.
+    if not field.minimum <= value <= field.maximum:
+        return f"expected a value from {field.minimum:g} to {field.maximum:g}, found {shown(value)}"
     return None
+
+
+def shown(value: object) -> str:
+    """A value of a file in a message: its control characters escaped, its length bounded."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "…"

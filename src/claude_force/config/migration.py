@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 from claude_force.config.claude_json import read_document
 from claude_force.config.fields import FIELDS
@@ -47,12 +49,9 @@ def migrate(path: Path) -> Migration | None:
     if not added:
         return None
     try:
-        backup = _backup(path)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_text(
-            json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        temporary.replace(path)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        backup = _write_beside(path, "bak", path.read_bytes(), mode)
+        _write_beside(path, "new", _encoded(document), mode).replace(path)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}. It is as it was."
@@ -60,16 +59,23 @@ def migrate(path: Path) -> Migration | None:
     return Migration(tuple(added), backup)
 
 
-def _backup(path: Path) -> Path:
-    original = path.read_bytes()
-    number = 0
-    while True:
-        backup = path.with_name(f"{path.name}.bak{f'.{number}' if number else ''}")
+def _encoded(document: dict[str, Any]) -> bytes:
+    try:
+        return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which JSON can spell and UTF-8 cannot.
+        return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def _write_beside(path: Path, ending: str, data: bytes, mode: int) -> Path:
+    """Write a new file with the first free name; one that is there, or a link, is never written through."""
+    for number in count():
+        beside = path.with_name(f"{path.name}.{ending}{f'.{number}' if number else ''}")
         try:
-            descriptor = os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
-            number += 1
             continue
         with os.fdopen(descriptor, "wb") as file:
-            file.write(original)
-        return backup
+            file.write(data)
+        return beside
+    raise AssertionError  # pragma: no cover - count() does not end

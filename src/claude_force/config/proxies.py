@@ -59,7 +59,9 @@ def _matches(entry: str, host: str, port: int) -> bool:
         return True
     if "/" in entry:
         return _in_network(entry, host)
-    name, _, wanted_port = entry.rpartition(":") if entry.count(":") == 1 else (entry, "", "")
+    # The colons of an IPv6 address are its own; a port can only follow its bracket.
+    has_port = entry.count(":") == 1 or "]:" in entry
+    name, _, wanted_port = entry.rpartition(":") if has_port else (entry, "", "")
     if wanted_port and wanted_port != str(port):
         return False
     name = name.strip("[]").removeprefix("*").lstrip(".")
