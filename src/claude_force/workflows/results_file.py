@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from claude_force.domain.errors import ItemsError
+from claude_force.workflows.json_lines import json_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from io import TextIOWrapper
-    from pathlib import Path
+
+# How the line of every result begins, written by `run map`: its id comes first.
+_BEGINNING: Final = b'{"id":'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +27,19 @@ class KeptResults:
 
     # Finished items that are still asked in the same way, by id.
     done: frozenset[str]
-    # Lines that were dropped: failed, asked in another way since, no longer asked, or cut off by a kill.
+    # Lines that were dropped: failed, or cut off by a kill.
     dropped: int
+    # Answers to what is asked in another way now, or no longer asked. They were paid, so they were set aside.
+    outdated: int = 0
 
 
 class ResultsFile:
     """An append-only file of results, used by one process at a time.
 
     A line is handed to the operating system before the next item counts as finished, so it survives the end of this
-    process however it comes; ``close`` also waits for the disk. Opening it reads what an earlier run finished and
-    drops the rest, in one atomic replacement: afterwards the file has one line for each finished item.
+    process however it comes; ``close`` also waits for the disk. Opening it reads what an earlier run finished, moves
+    outdated answers to a file beside it with ``.old`` at the end of its name, and drops the rest, in one atomic
+    replacement: afterwards the file has one line for each finished item.
 
     Args:
         path: the file; it may not exist yet.
@@ -42,16 +50,24 @@ class ResultsFile:
     """
 
     def __init__(self, path: Path, keys: Mapping[str, str]) -> None:
-        self._path = path
+        self._shown = str(path)
+        # Behind links: they stay, and every name of a file has the same lock.
+        self._path = Path(os.path.realpath(path))
+        self.outdated_path = self._path.with_name(self._path.name + ".old")
         # A file of its own: the results are replaced when they are opened, and a lock would stay with the old ones.
-        self._lock_path = path.with_name(f".{path.name}.lock")
+        self._lock_path = self._path.with_name(f".{self._path.name}.lock")
         try:
-            self._lock = _lock(self._lock_path, path)
-            self.kept = self._keep(keys)
-            self._file = path.open("a", encoding="utf-8")
+            self._lock = _lock(self._lock_path, self._shown)
+            try:
+                self.kept = self._keep(keys)
+                # Unbuffered: what could not be written must not be tried again by `close`.
+                self._file = self._path.open("ab", buffering=0)
+            except BaseException:
+                self._unlock()
+                raise
         except OSError as error:
             raise ItemsError(
-                f"The results cannot be written to {str(path)!r}: {error.strerror}."
+                f"The results cannot be written to {self._shown!r}: {error.strerror}."
             ) from error
 
     def __enter__(self) -> Self:
@@ -66,70 +82,118 @@ class ResultsFile:
         Raises:
             ItemsError: it could not be written; the message says so before more is paid.
         """
+        line = memoryview(json_line(entry).encode() + b"\n")
         try:
-            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            self._file.flush()
+            while line:
+                line = line[self._file.write(line) :]
         except OSError as error:
             raise ItemsError(
-                f"A result could not be written to {str(self._path)!r} ({error.strerror}); the map was stopped "
+                f"A result could not be written to {self._shown!r} ({error.strerror}); the map was stopped "
                 "before more was spent. Make room and run the same command again."
             ) from error
 
     def close(self) -> None:
-        """Wait for the disk, and let others use the file; a second call does nothing."""
-        if not self._file.closed:
+        """Wait for the disk, and let others use the file; a second call does nothing.
+
+        Raises:
+            ItemsError: the disk reports a fault; the last results may be lost.
+        """
+        if self._file.closed:
+            return
+        try:
             os.fsync(self._file.fileno())
+        except OSError as error:
+            # What is no file on a disk, such as a pipe, cannot be waited for.
+            if error.errno != errno.EINVAL:
+                raise ItemsError(
+                    f"The last results may not have reached {self._shown!r} ({error.strerror})."
+                ) from error
+        finally:
             self._file.close()
-            self._lock_path.unlink(missing_ok=True)
-            self._lock.close()
+            self._unlock()
+
+    def _unlock(self) -> None:
+        self._lock_path.unlink(missing_ok=True)
+        self._lock.close()
 
     def _keep(self, keys: Mapping[str, str]) -> KeptResults:
         if not self._path.exists():
             return KeptResults(done=frozenset(), dropped=0)
-        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        kept: dict[str, str] = {}
-        for number, line in enumerate(lines, start=1):
-            entry = self._entry(line, number, is_last=number == len(lines))
-            if (
-                entry is not None
-                and entry.get("ok") is True
-                and keys.get(str(entry["id"])) == entry.get("key")
-            ):
-                kept[str(entry["id"])] = line
-        if len(kept) < len(lines):
-            self._replace("".join(kept.values()))
-        return KeptResults(done=frozenset(kept), dropped=len(lines) - len(kept))
-
-    def _entry(self, line: str, number: int, *, is_last: bool) -> dict[str, Any] | None:
-        """One line, or None for one that a kill cut off."""
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = None
-        if isinstance(entry, dict) and "id" in entry and "ok" in entry:
-            return entry if line.endswith("\n") else None
-        if is_last and not line.endswith("\n"):
-            return None
-        raise ItemsError(
-            f"{str(self._path)!r} is not a file of results (line {number}); it was left as it is. Name another --out."
+        *lines, last = self._path.read_bytes().split(b"\n")
+        read: list[tuple[bytes, dict[str, Any] | None]] = [
+            (line, self._entry(line, number)) for number, line in enumerate(lines, start=1)
+        ]
+        if last:
+            read.append((last, self._last_entry(last, len(lines) + 1)))
+        kept: dict[str, bytes] = {}
+        outdated: list[bytes] = []
+        for line, entry in read:
+            if entry is not None and entry["ok"] is True:
+                item_id = str(entry["id"])
+                if keys.get(item_id) == entry.get("key"):
+                    kept[item_id] = line
+                else:
+                    outdated.append(line)
+        if len(kept) < len(read) or last:
+            self._set_aside(outdated)
+            self._replace(b"".join(line + b"\n" for line in kept.values()))
+        return KeptResults(
+            done=frozenset(kept),
+            dropped=len(read) - len(kept) - len(outdated),
+            outdated=len(outdated),
         )
 
-    def _replace(self, text: str) -> None:
+    def _entry(self, line: bytes, number: int) -> dict[str, Any]:
+        entry = _parse(line)
+        if entry is None:
+            raise ItemsError(
+                f"{self._shown!r} is not a file of results (line {number}); it was left as it is. Name another --out."
+            )
+        return entry
+
+    def _last_entry(self, line: bytes, number: int) -> dict[str, Any] | None:
+        """The last line of a file without a line end; None for a result that a kill cut off."""
+        torn = line.startswith(_BEGINNING) or _BEGINNING.startswith(line)
+        return _parse(line) if torn else self._entry(line, number)
+
+    def _set_aside(self, lines: list[bytes]) -> None:
+        if lines:
+            with self.outdated_path.open("ab") as file:
+                file.write(b"".join(line + b"\n" for line in lines))
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _replace(self, content: bytes) -> None:
         temporary = self._path.with_name(f".{self._path.name}.new")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._path)
 
 
-def _lock(lock_path: Path, path: Path) -> TextIOWrapper:
-    lock = lock_path.open("a")
+def _parse(line: bytes) -> dict[str, Any] | None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) and "id" in entry and "ok" in entry else None
+
+
+def _lock(lock_path: Path, shown: str) -> TextIOWrapper:
+    while True:
+        lock = lock_path.open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A process that ended in between has taken its lock file with it; a lock on that one excludes nobody.
+            if lock_path.exists() and os.path.samestat(lock_path.stat(), os.fstat(lock.fileno())):
+                return lock
+        except BlockingIOError:
+            lock.close()
+            raise ItemsError(
+                f"Another process is writing to {shown!r}. Wait for it, or name another --out."
+            ) from None
+        except BaseException:
+            lock.close()
+            raise
         lock.close()
-        raise ItemsError(
-            f"Another process is writing to {str(path)!r}. Wait for it, or name another --out."
-        ) from None
-    return lock
