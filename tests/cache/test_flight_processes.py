@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from claude_force.cache.fingerprint import CacheKey
 from claude_force.cache.machine_lock import LOCK_FILE, MachineLock
@@ -140,6 +141,25 @@ def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
     os.close(write_end)
     os.waitpid(child, 0)
     other.close()
+
+
+def test_the_event_loop_does_not_wait_for_the_file_of_locks(tmp_path: Path) -> None:
+    flight = SingleFlight[str](machine_lock=MachineLock(tmp_path / "new" / LOCK_FILE))
+
+    async def find() -> str | None:
+        return "found"
+
+    async def fetch() -> str:
+        return "fetched"
+
+    async def main() -> None:
+        landing = await flight.run(KEY, find=find, fetch=fetch, keep=lambda _, settled: settled())
+        assert landing.value == "found"
+
+    with blockbuster_ctx():
+        asyncio.run(main())
+    assert (tmp_path / "new" / LOCK_FILE).exists()
+    flight.close()
 
 
 def test_without_a_place_for_locks_calls_are_made_all_the_same(tmp_path: Path) -> None:

@@ -47,6 +47,18 @@ class MachineLock:
         self._useless = _SET_LOCK is None
         self._opening = Lock()
 
+    @property
+    def ready(self) -> bool:
+        """True when ``acquire`` will not open a file."""
+        return self._useless or self._descriptor is not None
+
+    def prepare(self) -> None:
+        """Open the file. Waits for the disk, so it does not belong on an event loop; ``acquire`` does it otherwise."""
+        try:
+            self._open()
+        except OSError:
+            self._useless = True
+
     def acquire(self, key: CacheKey) -> bool:
         """Take the lock of ``key``; False where another holds it."""
         return self._useless or self._set(key, exclusive=True)

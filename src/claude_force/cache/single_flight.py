@@ -195,6 +195,8 @@ class SingleFlight(Generic[T]):
     async def _acquire(self, key: CacheKey) -> bool:
         if self._machine_lock is None:
             return True
+        if not self._machine_lock.ready:
+            await asyncio.to_thread(self._machine_lock.prepare)
         deadline = self._monotonic() + self._patience_seconds
         pause_seconds = _FIRST_POLL_SECONDS
         while not self._machine_lock.acquire(key):
