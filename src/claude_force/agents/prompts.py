@@ -14,6 +14,7 @@ input gives an equal request, which is what a cache key needs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -83,13 +84,19 @@ def build_request(
         model=resolve_model(model or definition.model),
         messages=(Message("user", _user_blocks(task, files, upstream)),),
         max_tokens=max_tokens,
-        system=(TextBlock(clean_text(definition.prompt)),),
+        system=_system_blocks(definition.prompt),
         effort=effort or definition.effort,
         output_schema=_canonical_schema(output_schema),
         temperature=temperature,
         api_version=API_VERSION if temperature is None else SAMPLING_API_VERSION,
         context=context,
     )
+
+
+@lru_cache(maxsize=32)
+def _system_blocks(prompt: str) -> tuple[TextBlock, ...]:
+    """Kept, because many calls ask the same few agents, and a prompt is long."""
+    return (TextBlock(clean_text(prompt)),)
 
 
 def check_task(task: str) -> None:

@@ -118,11 +118,12 @@ class AgentRegistry:
     def _sources(self) -> Iterator[_Folder | RegisteredAgents]:
         scopes = self.scopes
         if scopes.explicit is not None:
+            yield _Folder("explicit", scopes.explicit, self._files)
+            # Asked only of who found nothing in it: a call for one agent looks at one file and nothing else.
             if not scopes.explicit.is_dir():
                 raise ConfigError(
                     f"The folder of agents {str(scopes.explicit)!r} does not exist. Give the path of a folder."
                 )
-            yield _Folder("explicit", scopes.explicit, self._files)
         yield self._registered
         for folder in scopes.project:
             yield _Folder("project", folder, self._files)
@@ -169,8 +170,7 @@ class _Folder:
         self._files = files
 
     def find(self, name: str) -> LoadedAgent | None:
-        own_file = f"{name}.md"
-        found = self._agent(str(self._folder / own_file), name)
+        found = self._agent(f"{self._folder}{os.sep}{name}.md", name)
         if found is not None:
             return found
         files = list_folder(self._folder).files

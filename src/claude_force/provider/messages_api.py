@@ -166,7 +166,8 @@ async def _read(
             if text:
                 on_event(TextDelta(call_id, text))
         if answer.finished:
-            await _read_tail(connection)
+            if not connection.has_ended:
+                await _read_tail(connection)
             return
 
 

@@ -69,6 +69,11 @@ class Connection(asyncio.Protocol):
             and not _has_news(transport)
         )
 
+    @property
+    def has_ended(self) -> bool:
+        """True once the whole body has arrived and was read."""
+        return self._complete and not self._chunks
+
     async def send(self, head: bytes, body: bytes) -> tuple[int, Mapping[str, str]]:
         """Send a request and return status and headers of its response; names of headers are in lower case.
 
@@ -106,7 +111,7 @@ class Connection(asyncio.Protocol):
     def release(self) -> bool:
         """End the exchange; True if the connection may serve another one, else it is closed."""
         self._unwatch()
-        whole = self._complete and not self._chunks and self._failure is None
+        whole = self.has_ended and self._failure is None
         if whole and self._lost is None and self._keep_alive:
             self._is_idle = True
             return True
