@@ -95,13 +95,17 @@ async def main(arguments: dict[str, Any]) -> None:
     )
     first = arguments["first"]
     numbers = range(first, first + arguments["calls"])
+    started = time.monotonic()
     outcomes = await asyncio.gather(*(call(governor, arguments, number) for number in numbers))
+    ended = time.monotonic()
     statistics = governor.statistics()
     await governor.aclose()
     print(
         json.dumps(
             {
                 "outcomes": {kind: outcomes.count(kind) for kind in set(outcomes)},
+                "started": started,
+                "ended": ended,
                 "in_flight": statistics.in_flight,
                 "sharing_failure": statistics.sharing_failure,
             }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from claude_force.simulator import Latency, RateLimits, Scenario, SimulatorThread
@@ -37,7 +36,6 @@ def test_a_thousand_calls_of_four_processes_all_end_in_an_answer_at_the_speed_of
         ),
     )
     with SimulatorThread(scenario=scenario) as simulator:
-        started = time.monotonic()
         workers = [
             subprocess.Popen(
                 [
@@ -60,21 +58,24 @@ def test_a_thousand_calls_of_four_processes_all_end_in_an_answer_at_the_speed_of
             for index in range(PROCESSES)
         ]
         reports = [json.loads(worker.communicate(timeout=60)[0]) for worker in workers]
-        seconds = time.monotonic() - started
         stats = simulator.stats
 
+    # Interpreters take their time to start; the clock is the same for all processes.
+    seconds = max(report["ended"] for report in reports) - min(
+        report["started"] for report in reports
+    )
     print(seconds, dictated_seconds(CALLS, REQUESTS_PER_MINUTE), dictated_seconds(stats.usage.input_tokens, INPUT_TOKENS_PER_MINUTE), stats.requests, stats.rate_limited, stats.usage)
-    assert reports == [
-        {"outcomes": {"answered": CALLS // PROCESSES}, "in_flight": 0, "sharing_failure": None}
-    ] * PROCESSES
+    for report in reports:
+        assert report["sharing_failure"] is None
+        assert report["outcomes"] == {"answered": CALLS // PROCESSES}
+        assert report["in_flight"] == 0
     assert stats.answers == CALLS
     assert stats.rate_limited <= 0.02 * stats.requests, stats.rate_limited
     dictated = max(
         dictated_seconds(CALLS, REQUESTS_PER_MINUTE),
         dictated_seconds(stats.usage.input_tokens, INPUT_TOKENS_PER_MINUTE),
     )
-    # Starting four interpreters on a busy machine is not the governor's doing.
-    assert seconds <= 1.15 * dictated + 1.5, (seconds, dictated)
+    assert seconds <= 1.15 * dictated, (seconds, dictated)
 
 
 def dictated_seconds(amount: int, per_minute: int) -> float:

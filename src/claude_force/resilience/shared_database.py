@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from claude_force.resilience.lease_files import LeaseFile, is_abandoned, remove_abandoned
 from claude_force.storage.database import Schema, open_database
-from claude_force.storage.errors import StorageError
+from claude_force.storage.errors import ForeignFileError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SILENT_SECONDS: Final = 5.0
 # Nothing here is worth waiting for longer: the process then goes on alone.
 _BUSY_SECONDS: Final = 2.0
+_MAKING_SECONDS: Final = 0.1
 
 SCHEMA: Final = Schema(
     application_id=0x43464C4D,
@@ -138,5 +139,13 @@ class SharedDatabase:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = open_database(self._path, SCHEMA, busy_timeout_seconds=_BUSY_SECONDS)
+            self._connection = self._open()
         return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return open_database(self._path, SCHEMA, busy_timeout_seconds=_BUSY_SECONDS)
+        except ForeignFileError:
+            # While another process makes it, the tables can be seen before the mark that says whose they are.
+            time.sleep(_MAKING_SECONDS)
+            return open_database(self._path, SCHEMA, busy_timeout_seconds=_BUSY_SECONDS)

@@ -1,0 +1,144 @@
+"""Every budget that a request counts against, in one reservation."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from claude_force.pricing.budgets import ZERO as _ZERO
+from claude_force.pricing.budgets import Budget, BudgetLedger, Reservation, refuse_unknown_price
+from claude_force.pricing.day_ledger import DayLedger, day_of
+from claude_force.pricing.worst_case import worst_case_usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from decimal import Decimal
+
+    from claude_force.domain.messages import MessageRequest
+    from claude_force.pricing.catalogue import PriceCatalogue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetLimits:
+    """What the user allows, in dollars; None for no budget."""
+
+    per_call_usd: Decimal | None = None
+    # For each run by its id; calls outside of any run share one.
+    per_run_usd: Decimal | None = None
+    # By agent name, for as long as the process lives.
+    per_agent_usd: Mapping[str, Decimal] = field(default_factory=dict)
+    # For all processes of the user together.
+    per_day_usd: Decimal | None = None
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.per_agent_usd
+            or self.per_call_usd is not None
+            or self.per_run_usd is not None
+            or self.per_day_usd is not None
+        )
+
+
+@dataclass(slots=True, eq=False)
+class SpendingReservation:
+    """What one request has reserved, here and with the other processes."""
+
+    own: Reservation
+    day: Reservation | None = None
+
+
+class Spending:
+    """Reserves before a request is sent, and settles after it.
+
+    Only a budget of the day touches a disk, in a thread. Any number of tasks and event loops may use it at once.
+
+    Args:
+        limits: what the user allows.
+        catalogue: prices requests.
+        day_ledger: needed for a budget of the day.
+    """
+
+    def __init__(
+        self,
+        limits: BudgetLimits,
+        *,
+        catalogue: PriceCatalogue,
+        day_ledger: DayLedger | None = None,
+    ) -> None:
+        if limits.per_day_usd is not None and day_ledger is None:
+            raise ValueError("a budget of the day needs a ledger that all processes share")
+        self._limits = limits
+        self._catalogue = catalogue
+        self._day_ledger = day_ledger
+        self.ledger = BudgetLedger()
+
+    async def reserve(self, request: MessageRequest, *, at: datetime) -> SpendingReservation:
+        """Reserve the worst case of one request that is about to be sent at ``at`` (with a time zone).
+
+        Raises:
+            BudgetExceededError: it does not fit into a budget, or has no known price while there is one.
+            StorageError: the ledger of the day cannot be used.
+        """
+        budgets = self.budgets_of(request)
+        per_day = self._limits.per_day_usd
+        if not budgets and per_day is None:
+            return SpendingReservation(Reservation(_ZERO, ()))
+        worst = await self._catalogue.cost_usd(request.model, (worst_case_usage(request),), at=at)
+        if worst is None and per_day is not None:
+            refuse_unknown_price((*budgets, Budget("day", day_of(at), per_day)), request.model)
+        own = self.ledger.reserve(worst, budgets, model=request.model)
+        if per_day is None or worst is None or self._day_ledger is None:
+            return SpendingReservation(own)
+        day: Reservation | None = None
+        try:
+            # Shielded: a reservation that is made although nobody waits for it any more has to be found again.
+            making = asyncio.ensure_future(
+                asyncio.to_thread(self._day_ledger.reserve, worst, per_day, at=at)
+            )
+            day = await asyncio.shield(making)
+        finally:
+            if day is None:
+                self.ledger.settle(own, _ZERO)
+                making.add_done_callback(self._undo)
+        return SpendingReservation(own, day)
+
+    async def settle(self, reservation: SpendingReservation, actual_usd: Decimal | None) -> None:
+        """Put what the request really cost in the place of its reservation.
+
+        None means that nobody knows; the worst case then counts as spent. Zero is for a request that was not sent.
+
+        Raises:
+            StorageError: the ledger of the day cannot be used.
+        """
+        self.ledger.settle(reservation.own, actual_usd)
+        if reservation.day is not None and self._day_ledger is not None:
+            # Shielded: settling has to happen also when the caller is cancelled.
+            await asyncio.shield(
+                asyncio.to_thread(self._day_ledger.settle, reservation.day, actual_usd)
+            )
+
+    def budgets_of(self, request: MessageRequest) -> tuple[Budget, ...]:
+        """The budgets in this process that a request counts against."""
+        limits, context = self._limits, request.context
+        budgets = []
+        if limits.per_call_usd is not None:
+            budgets.append(Budget("call", "", limits.per_call_usd))
+        if limits.per_run_usd is not None:
+            budgets.append(Budget("run", context.run_id or "", limits.per_run_usd))
+        per_agent = limits.per_agent_usd.get(context.agent_name)
+        if per_agent is not None:
+            budgets.append(Budget("agent", context.agent_name, per_agent))
+        return tuple(budgets)
+
+    def close(self) -> None:
+        """Close the ledger of the day."""
+        if self._day_ledger is not None:
+            self._day_ledger.close()
+
+    def _undo(self, making: asyncio.Future[Reservation]) -> None:
+        if not making.cancelled() and making.exception() is None and self._day_ledger is not None:
+            asyncio.get_running_loop().run_in_executor(
+                None, self._day_ledger.settle, making.result(), _ZERO
+            )
