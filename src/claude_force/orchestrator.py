@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from claude_force.agents.calls import AgentCall
+from claude_force.agents.request_memo import RequestMemo
 from claude_force.assembly import Runtime, RuntimeOptions
 from claude_force.domain.errors import (
     CallError,
@@ -85,6 +86,7 @@ class AsyncAgentOrchestrator:
     ) -> None:
         self.config_path = Path(config_path) if config_path is not None else None
         self._listeners = tuple(listeners)
+        self._requests = RequestMemo()
         self._runtime = Runtime(
             RuntimeOptions(
                 config_path=self.config_path,
@@ -373,7 +375,8 @@ class AsyncAgentOrchestrator:
             timeout_seconds=call.timeout_seconds or self.timeout_seconds,
             cache=call.cache,
         )
-        request = call.to_request(self.registry, context)
+        definition = self.registry.get(call.agent_name)
+        request = self._requests.request(call, definition, context)
         return await ask(self._runtime.client(), request, self._listener(on_event))
 
 

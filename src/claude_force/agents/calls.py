@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment
     from claude_force.agents.prompts import UpstreamText
     from claude_force.agents.registry import AgentRegistry
+    from claude_force.domain.agents import AgentDefinition
     from claude_force.domain.messages import CacheUse, CallContext, Effort, MessageRequest
 
 
@@ -59,8 +60,16 @@ class AgentCall:
         Raises:
             InputError: the agent, the task or an option cannot be used.
         """
+        return self.request_to(registry.get(self.agent_name), context)
+
+    def request_to(self, definition: AgentDefinition, context: CallContext) -> MessageRequest:
+        """The exact request to the agent of ``definition``.
+
+        Raises:
+            InputError: the task or an option cannot be used.
+        """
         return build_request(
-            registry.get(self.agent_name),
+            definition,
             self.task,
             files=self.files,
             upstream=self.upstream,

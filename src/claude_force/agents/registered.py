@@ -29,6 +29,9 @@ class RegisteredAgents:
         self._entries = entries
         self._folder = folder
         self._files = files
+        # What an entry came to, by its name, with the reading of its file that it rests on. While the reading is the
+        # same, the file is the one that was found to be inside.
+        self._known: dict[str, tuple[str, LoadedAgent | NotAnAgent, LoadedAgent]] = {}
 
     def find(self, name: str) -> LoadedAgent | None:
         """The agent registered as ``name``; None where the registry has no such entry.
@@ -42,6 +45,9 @@ class RegisteredAgents:
         """
         if name not in self._entries:
             return None
+        known = self._unchanged(name)
+        if known is not None:
+            return known
         loaded = self._load(name, self._entries[name])
         if isinstance(loaded, LoadedAgent):
             return loaded
@@ -83,7 +89,22 @@ class RegisteredAgents:
             return NotAnAgent(
                 path, "missing", "the file does not exist", "Correct the path, or remove the entry."
             )
-        return loaded if isinstance(loaded, NotAnAgent) else _registered(loaded, name, fields)
+        if isinstance(loaded, NotAnAgent):
+            return loaded
+        registered = _registered(loaded, name, fields)
+        self._known[name] = (str(path), loaded, registered)
+        return registered
+
+    def _unchanged(self, name: str) -> LoadedAgent | None:
+        known = self._known.get(name)
+        if known is None:
+            return None
+        path, reading, registered = known
+        try:
+            same = self._files.load(path, "registry") is reading
+        except FileNotFoundError:
+            same = False
+        return registered if same else None
 
 
 def _outside(path: Path, folder: Path) -> NotAnAgent | None:

@@ -66,6 +66,12 @@ class AgentRegistry:
         self.scopes = scopes
         self._files = AgentFiles(now_ns)
         self._registered = RegisteredAgents(scopes.registry, scopes.registry_folder, self._files)
+        self._explicit = (
+            None if scopes.explicit is None else _Folder("explicit", scopes.explicit, self._files)
+        )
+        self._folders = [_Folder("project", folder, self._files) for folder in scopes.project]
+        if scopes.user is not None:
+            self._folders.append(_Folder("user", scopes.user, self._files))
 
     @property
     def file_reads(self) -> int:
@@ -116,19 +122,16 @@ class AgentRegistry:
         )
 
     def _sources(self) -> Iterator[_Folder | RegisteredAgents]:
-        scopes = self.scopes
-        if scopes.explicit is not None:
-            yield _Folder("explicit", scopes.explicit, self._files)
+        explicit = self.scopes.explicit
+        if explicit is not None and self._explicit is not None:
+            yield self._explicit
             # Asked only of who found nothing in it: a call for one agent looks at one file and nothing else.
-            if not scopes.explicit.is_dir():
+            if not explicit.is_dir():
                 raise ConfigError(
-                    f"The folder of agents {str(scopes.explicit)!r} does not exist. Give the path of a folder."
+                    f"The folder of agents {str(explicit)!r} does not exist. Give the path of a folder."
                 )
         yield self._registered
-        for folder in scopes.project:
-            yield _Folder("project", folder, self._files)
-        if scopes.user is not None:
-            yield _Folder("user", scopes.user, self._files)
+        yield from self._folders
 
     def _not_found(self, name: str) -> AgentNotFoundError | AgentDefinitionError:
         report = self.report()

@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from claude_force.cache.answers import entry_of, response_of, shared_response
-from claude_force.cache.fingerprint import request_key
 from claude_force.cache.policy import Freshness, may_store
+from claude_force.cache.recent import RecentRequests
 from claude_force.domain.errors import CallError
 from claude_force.domain.events import TextDelta
 
@@ -55,6 +55,7 @@ class CachedClient:
         self._origin = origin
         self._exclude_agents = frozenset(exclude_agents)
         self._wall_clock = wall_clock
+        self._recent = RecentRequests(origin)
         # Refreshes beside an answer that was served stale: held here, or they might be collected while they run.
         self._revalidations: set[asyncio.Task[None]] = set()
 
@@ -65,14 +66,14 @@ class CachedClient:
         use = request.context.cache
         if not use.write or request.context.agent_name in self._exclude_agents:
             return await self._inner.send(request, on_event)
-        key = request_key(request, self._origin)
+        recent = self._recent.of(request)
         if use.read:
-            found = self._store.lookup_memory(key, max_age_seconds=use.max_age_seconds)
+            found = self._store.lookup_memory(recent.key, max_age_seconds=use.max_age_seconds)
             if found is not None and found.freshness is Freshness.FRESH:
-                response = response_of(found)
+                response = recent.response_of(found)
                 if response is not None:
                     return _told(response, request, on_event)
-        return await self._fly(key, request, on_event)
+        return await self._fly(recent.key, request, on_event)
 
     async def aclose(self) -> None:
         """Wait for refreshes, which are paid already, write what is waiting, and close the inner client."""

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from claude_force.domain.events import Event, EventListener
     from claude_force.domain.results import AgentResult
 
-logging.getLogger("claude_force").addHandler(logging.NullHandler())
+_package_log: Final = logging.getLogger("claude_force")
+_package_log.addHandler(logging.NullHandler())
 _log: Final = logging.getLogger("claude_force.calls")
 
 
@@ -105,10 +106,7 @@ def _result_fields(result: AgentResult) -> dict[str, object]:
 
 
 def _is_heard() -> bool:
-    """Whether any handler but the null handler gets our records."""
-    logger: logging.Logger | None = _log
-    while logger is not None:
-        if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
-            return True
-        logger = logger.parent if logger.propagate else None
-    return False
+    """Whether any handler but our null handler gets our records; a few look-ups, since every call asks."""
+    if _log.handlers or len(_package_log.handlers) > 1:
+        return True
+    return _log.propagate and _package_log.propagate and bool(logging.root.handlers)
