@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAC_BYTES: Final = 32
+# The block of SHA-256.
+_BLOCK_BYTES: Final = 64
 # Separates these signatures from any other use of the same secret, and one form of record from the next.
 _PURPOSE: Final = b"claude-force cache entry 1"
 # What an entry takes in memory beside its body: the object, its key, names and fields.
@@ -51,11 +54,11 @@ class EntrySigner:
     file, and an event loop must not wait for it.
     """
 
-    __slots__ = ("_decode", "_encode", "_key", "_lock", "_secret")
+    __slots__ = ("_decode", "_encode", "_lock", "_mac", "_secret")
 
     def __init__(self, secret: bytes | Callable[[], bytes]) -> None:
         self._secret = secret
-        self._key: bytes | None = None
+        self._mac: Callable[[bytes | memoryview], bytes] | None = None
         # Two threads must not make two secrets.
         self._lock = Lock()
         self._encode = msgspec.msgpack.Encoder().encode
@@ -67,13 +70,14 @@ class EntrySigner:
     def seal(self, entry: CacheEntry) -> bytes:
         """The record of ``entry``: 32 bytes of signature, then what is signed."""
         payload = self._encode(entry)
-        return hmac.digest(self._key or self._make_key(), payload, "sha256") + payload
+        return (self._mac or self._make_mac())(payload) + payload
 
     def unseal(self, record: bytes, *, check_signature: bool = True) -> CacheEntry | None:
         """The entry of ``record``; None where it was not written with this secret or is not whole."""
-        signature, payload = record[:_MAC_BYTES], record[_MAC_BYTES:]
+        # A view, because copying the body would take as long as decoding it.
+        payload = memoryview(record)[_MAC_BYTES:]
         if check_signature and not hmac.compare_digest(
-            signature, hmac.digest(self._key or self._make_key(), payload, "sha256")
+            record[:_MAC_BYTES], (self._mac or self._make_mac())(payload)
         ):
             return None
         try:
@@ -83,12 +87,29 @@ class EntrySigner:
 
     def shares_secret(self, other: EntrySigner) -> bool:
         """True when each accepts what the other signed."""
-        mine, theirs = self._key or self._make_key(), other._key or other._make_key()
-        return hmac.compare_digest(mine, theirs)
+        mine, theirs = self._mac or self._make_mac(), other._mac or other._make_mac()
+        return hmac.compare_digest(mine(b""), theirs(b""))
 
-    def _make_key(self) -> bytes:
+    def _make_mac(self) -> Callable[[bytes | memoryview], bytes]:
         with self._lock:
-            if self._key is None:
+            if self._mac is None:
                 secret = self._secret if isinstance(self._secret, bytes) else self._secret()
-                self._key = hmac.digest(secret, _PURPOSE, "sha256")
-            return self._key
+                self._mac = _hmac_sha256(hmac.digest(secret, _PURPOSE, "sha256"))
+            return self._mac
+
+
+def _hmac_sha256(key: bytes) -> Callable[[bytes | memoryview], bytes]:
+    """HMAC-SHA256 with a key of at most 64 bytes, as in RFC 2104, with both padded keys digested in advance.
+
+    ``hmac.digest`` looks its algorithm up and pads its key at every call, which is a third of the time for 4 KB.
+    """
+    inner = sha256(bytes(byte ^ 0x36 for byte in key.ljust(_BLOCK_BYTES, b"\0")))
+    outer = sha256(bytes(byte ^ 0x5C for byte in key.ljust(_BLOCK_BYTES, b"\0")))
+
+    def mac(message: bytes | memoryview) -> bytes:
+        first, second = inner.copy(), outer.copy()
+        first.update(message)
+        second.update(first.digest())
+        return second.digest()
+
+    return mac
