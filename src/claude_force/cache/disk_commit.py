@@ -183,8 +183,10 @@ class DiskCommit:
         self._fold_log()
 
     def _cut(self, pages: int) -> int:
-        # The rows have to be fetched: each one is a page that is moved.
-        return len(self._connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall())
+        # One at a time: the statement has rows without columns, of which Python's binding fetches only the first.
+        for _ in range(pages):
+            self._connection.execute("PRAGMA incremental_vacuum(1)")
+        return pages
 
     def _step(self, work: Callable[[], int]) -> int:
         return self._transact(work, _FRAMES_BESIDE + _FRAMES_PER_ROW * ROWS_AT_ONCE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -24,6 +26,12 @@ _RETRY_SECONDS: Final = 0.01
 
 # What SQLite reports when the bytes of a file are not what it wrote: SQLITE_CORRUPT and SQLITE_NOTADB.
 _DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# Files that this process has looked at and found to be ours, by device and inode. Closing a descriptor of a file drops
+# every POSIX lock that the process holds on it, SQLite's too (https://www.sqlite.org/howtocorrupt.html, 2.2), so a
+# file that may be open as a database is never opened and closed again to look at its header.
+_RECOGNISED: Final[set[tuple[int, int]]] = set()
+# One look at a time: a thread that finds the file recognised may open it while another still looks.
+_RECOGNISING: Final = threading.Lock()
 _BUSY_CODES: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 # An extended result code carries its primary code in the low byte.
 _PRIMARY_CODE: Final = 0xFF
@@ -69,9 +77,9 @@ def open_database(
     """
     try:
         make_private_folder(path.parent)
-        # SQLite would make the file with the umask's mode; its -wal and -shm files take the mode of this one.
-        if not make_private_file(path):
-            _refuse_foreign_header(path, schema)
+        if not path.exists():
+            _make(path, schema, busy_timeout_seconds)
+        _refuse_foreign_header(path, schema)
     except OSError as error:
         message = f"cannot open {str(path)!r}: {error}; check the folder and its rights"
         raise StorageError(message) from error
@@ -90,6 +98,26 @@ def open_database(
         time.sleep(_RETRY_SECONDS)
 
 
+def _make(path: Path, schema: Schema, busy_timeout_seconds: float) -> None:
+    """Make the database whole under a name of its own, then link it into place: the first of several makers wins.
+
+    Made in place, a second process could open it half laid out, which SQLite reports as a disk I/O error.
+    """
+    draft = path.with_name(f".{path.name}-{os.urandom(8).hex()}")
+    try:
+        # SQLite would make the file with the umask's mode; its -wal and -shm files take the mode of this one.
+        make_private_file(draft)
+        _connect(draft, schema, busy_timeout_seconds, "NORMAL").close()
+        path.hardlink_to(draft)
+    except FileExistsError:
+        pass
+    except (OSError, sqlite3.Error):
+        # No hard links here, or no room: what is wrong with the place shows when it is opened there.
+        make_private_file(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """True when SQLite found bytes that it did not write."""
     return _primary_code(error) in _DAMAGE_CODES
@@ -103,6 +131,16 @@ def is_busy(error: sqlite3.Error) -> bool:
 def _primary_code(error: sqlite3.Error) -> int:
     # Errors that the Python binding raises by itself carry no code.
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+
+
+def _recognise(path: Path, schema: Schema) -> None:
+    """Refuse a file that is not ours, with one look at each file in the life of the process."""
+    with _RECOGNISING:
+        status = path.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity not in _RECOGNISED:
+            _refuse_foreign_header(path, schema)
+            _RECOGNISED.add(identity)
 
 
 def _refuse_foreign_header(path: Path, schema: Schema) -> None:
