@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from claude_force.provider.http.connection import Connection
+from claude_force.provider.http.dialling import dial
 from claude_force.provider.http.errors import BrokenConnectionError, ConnectFailedError, HttpError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 # Load balancers drop idle connections after a minute or more; one that is younger is worth trying.
 _MAX_IDLE_SECONDS: Final = 45.0
-# Race the addresses of a host (RFC 8305), so that a broken IPv6 costs a quarter of a second and not the timeout.
-_HAPPY_EYEBALLS_SECONDS: Final = 0.25
 
 
 class ConnectionPool:
@@ -163,11 +162,9 @@ class ConnectionPool:
     ) -> Connection:
         _, connection = await loop.create_connection(
             lambda: Connection(loop, self._idle_timeout_seconds),
-            self.target.host,
-            self.target.port,
+            sock=await dial(loop, self.target.host, self.target.port),
             ssl=tls,
             server_hostname=self.target.host if tls else None,
-            happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
         )
         return connection
 
@@ -178,9 +175,7 @@ class ConnectionPool:
         assert proxy is not None  # noqa: S101 - the caller has asked
         transport, connection = await loop.create_connection(
             lambda: Connection(loop, self._idle_timeout_seconds),
-            proxy.host,
-            proxy.port,
-            happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
+            sock=await dial(loop, proxy.host, proxy.port),
         )
         if tls is None:
             return connection
