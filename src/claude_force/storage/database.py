@@ -79,7 +79,7 @@ def open_database(
         make_private_folder(path.parent)
         if not path.exists():
             _make(path, schema, busy_timeout_seconds)
-        _refuse_foreign_header(path, schema)
+        _recognise(path, schema)
     except OSError as error:
         message = f"cannot open {str(path)!r}: {error}; check the folder and its rights"
         raise StorageError(message) from error
