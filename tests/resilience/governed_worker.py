@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from claude_force.domain.errors import CallError
@@ -23,7 +22,9 @@ from claude_force.resilience.rate_headers import read_rate_headers
 from claude_force.resilience.retries import RetryPolicy
 from claude_force.resilience.shared_database import SharedDatabase
 from claude_force.resilience.shared_limits import SharedLimits
-from claude_force.resilience.slot import Slot
+
+if TYPE_CHECKING:
+    from claude_force.resilience.slot import Slot
 
 MODEL = "claude-sonnet-5-5"
 PROMPT = "word " * 200
@@ -74,7 +75,7 @@ async def call(governor: Governor, arguments: dict[str, Any], number: int) -> st
                 await send_once(arguments["url"], number, slot)
         except CallError as error:
             wait = policy.wait_seconds(
-                error, attempt=attempt, remaining_seconds=60, random_unit=random.random()
+                error, attempt=attempt, remaining_seconds=60, random_unit=0.5
             )
             if wait is None:
                 return error.kind
@@ -100,7 +101,7 @@ async def main(arguments: dict[str, Any]) -> None:
     ended = time.monotonic()
     statistics = governor.statistics()
     await governor.aclose()
-    print(
+    sys.stdout.write(
         json.dumps(
             {
                 "outcomes": {kind: outcomes.count(kind) for kind in set(outcomes)},

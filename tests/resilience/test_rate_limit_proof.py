@@ -64,7 +64,6 @@ def test_a_thousand_calls_of_four_processes_all_end_in_an_answer_at_the_speed_of
     seconds = max(report["ended"] for report in reports) - min(
         report["started"] for report in reports
     )
-    print(seconds, dictated_seconds(CALLS, REQUESTS_PER_MINUTE), dictated_seconds(stats.usage.input_tokens, INPUT_TOKENS_PER_MINUTE), stats.requests, stats.rate_limited, stats.usage)
     for report in reports:
         assert report["sharing_failure"] is None
         assert report["outcomes"] == {"answered": CALLS // PROCESSES}

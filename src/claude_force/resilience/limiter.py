@@ -32,6 +32,8 @@ class ConcurrencyLimiter:
         self._in_use = 0
         # Ordered by arrival; a plain dict would slow down quadratically when emptied from the front.
         self._waiters: OrderedDict[asyncio.Future[None], asyncio.AbstractEventLoop] = OrderedDict()
+        # Places that were handed to a waiter who has not run since.
+        self._handed: set[asyncio.Future[None]] = set()
         # Protects the counter and the queue between threads; held for a few instructions, never across an await.
         self._lock = threading.Lock()
 
@@ -55,6 +57,7 @@ class ConcurrencyLimiter:
         except BaseException:
             self._leave(place)
             raise
+        self._handed.discard(place)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -64,14 +67,16 @@ class ConcurrencyLimiter:
 
     def _leave(self, place: asyncio.Future[None]) -> None:
         with self._lock:
-            # Not in the queue: the place was already ours when the wait was cancelled, so it is handed on.
-            if self._waiters.pop(place, None) is None:
+            self._waiters.pop(place, None)
+            # The place was already ours when the wait was cancelled, so it is handed on.
+            if place in self._handed:
+                self._handed.discard(place)
                 self._in_use -= 1
                 self._admit()
 
     def _admit(self) -> None:
         """Hand free places to waiters; a waiter whose loop is closed has gone and is passed over."""
-        running = asyncio.get_running_loop()
+        running = _running_loop()
         while self._waiters and self._in_use < self._limit:
             place, loop = self._waiters.popitem(last=False)
             try:
@@ -81,7 +86,16 @@ class ConcurrencyLimiter:
                     loop.call_soon_threadsafe(_wake, place)
             except RuntimeError:
                 continue
+            self._handed.add(place)
             self._in_use += 1
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop of this thread; None where a waiter is cleaned up after its loop."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _wake(place: asyncio.Future[None]) -> None:
