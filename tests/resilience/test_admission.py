@@ -38,8 +38,8 @@ def report(requests: int, remaining: int) -> RateSnapshot:
 class GovernedApi(RuleBasedStateMachine):
     """An API with one bucket of requests and one of input tokens, exact and without delay, and our admission."""
 
-    requests_a_minute = 60
-    input_a_minute = 6_000
+    requests_a_minute = 12
+    input_a_minute = 3_000
 
     @initialize(concurrent=st.integers(1, 20))
     def start(self, concurrent: int) -> None:
@@ -52,15 +52,23 @@ class GovernedApi(RuleBasedStateMachine):
         self.refusals = 0
         self.limits_known = False
 
-    @rule(seconds=st.floats(0, 30))
+    @rule(seconds=st.floats(0, 10))
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        self.requests_left = min(60.0, self.requests_left + seconds)
-        self.input_left = min(6_000.0, self.input_left + seconds * 100)
+        self.requests_left = min(12.0, self.requests_left + seconds / 5)
+        self.input_left = min(3_000.0, self.input_left + seconds * 50)
         self.send(self.admission.pump(self.now))
 
-    @rule(flow=st.sampled_from("abc"), tokens=st.integers(1, 1_500))
+    @rule(flow=st.sampled_from("abc"), tokens=st.integers(1, 900))
     def enter(self, flow: str, tokens: int) -> None:
+        self.enter_one(flow, tokens)
+
+    @rule(flow=st.sampled_from("abc"), tokens=st.integers(1, 300), number=st.integers(2, 12))
+    def enter_many(self, flow: str, tokens: int, number: int) -> None:
+        for _ in range(number):
+            self.enter_one(flow, tokens)
+
+    def enter_one(self, flow: str, tokens: int) -> None:
         # Nothing is known before the first answer: the first requests go out one by one.
         ticket = Ticket(KEY, flow, Estimate(tokens, 10))
         if not self.limits_known and self.under_way:
@@ -78,8 +86,8 @@ class GovernedApi(RuleBasedStateMachine):
             self.requests_left -= 1
             self.input_left -= tokens
             told = RateSnapshot(
-                requests=LimitReading(60, int(self.requests_left)),
-                input_tokens=LimitReading(6_000, int(self.input_left)),
+                requests=LimitReading(12, int(self.requests_left)),
+                input_tokens=LimitReading(3_000, int(self.input_left)),
             )
             self.under_way.append((ticket, told))
             if not self.limits_known:

@@ -88,14 +88,17 @@ class RateBucket:
                 self.free = min(self.limit, self.free + elapsed * self._per_second)  # type: ignore[type-var, assignment] # as above
         self._updated_at = now
 
-    def observe(self, reading: LimitReading, level_then: float) -> None:
+    def observe(self, reading: LimitReading, level_then: float, sent_at: float) -> None:
         """Take over what the response to one of our requests reports.
 
-        ``level_then`` is ``free - corrected`` just after that request was reserved. The report is as old as that:
+        ``level_then`` is ``free - corrected`` just after that request was reserved, at ``sent_at``. The report is as old as that:
         what differs between them is an error of ours, whatever has been reserved or has come in since; and
         corrections since then know of a part of it.
         """
         if reading.limit is not None and reading.limit != self.limit:
+            if self.limit is None:
+                # Nothing has come in here before; from then on it does.
+                self._updated_at = sent_at
             self.set_limit(float(reading.limit))
         if self.limit is not None and reading.remaining is not None:
             self.correct(reading.remaining - self.corrected - level_then)

@@ -171,13 +171,14 @@ class RateClass:
         if self._fed_from_outside:
             self.sample = Sample(snapshot, reservation)
             return
+        sent_at = reservation.sent_at
         if snapshot.requests is not None:
-            self.requests.observe(snapshot.requests, reservation.requests_then)
+            self.requests.observe(snapshot.requests, reservation.requests_then, sent_at)
         input_reading = input_of(snapshot)
         if input_reading is not None:
-            self.input_tokens.observe(input_reading, reservation.input_then)
+            self.input_tokens.observe(input_reading, reservation.input_then, sent_at)
         if snapshot.output_tokens is not None:
-            self.output_tokens.observe(snapshot.output_tokens, reservation.output_then)
+            self.output_tokens.observe(snapshot.output_tokens, reservation.output_then, sent_at)
 
     def settle(self, reservation: Reservation, usage: Usage | None) -> None:
         """End what a request holds, with what it used.
