@@ -1,9 +1,9 @@
 """Commands and code in the README and the docs are run; what they show is what happens.
 
-A ``console`` block is a session: lines that begin with ``$ `` are run in one shell and folder, in order, and what
-follows is their output, stdout and stderr together. In expected output ``…`` stands for any text within a line, and
-a line that is only ``…`` for any number of lines. A ``python`` block is a program of its own. A block that follows
-the comment ``<!-- not run: reason -->`` is left out.
+A ``console`` block is a session: lines that begin with ``$ `` are run in one shell and folder, in order, lines with
+``> `` right below continue them, and what follows is their output, stdout and stderr together. In expected output
+``…`` stands for any text within a line, and a line that is only ``…`` for any number of lines. A ``python`` block is a
+program of its own. A block that follows the comment ``<!-- not run: reason -->`` is left out.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def steps(session: str) -> list[tuple[str, list[str]]]:
     for line in session.splitlines():
         if line.startswith("$ "):
             found.append((line[2:], []))
-        elif line.startswith("> ") and found and found[-1][0].endswith("\\"):
+        elif line.startswith("> ") and found and not found[-1][1]:
             found[-1] = (f"{found[-1][0]}\n{line[2:]}", [])
         elif found:
             found[-1][1].append(line)
