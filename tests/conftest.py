@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -250,9 +250,6 @@ def until() -> Until:
     return wait
 
 
-Tasks = Callable[[SimulatorThread], Sequence[str]]
-
-
 @pytest.fixture
 def tasks_sent(simulator: SimulatorThread) -> Callable[[], list[str]]:
     """The task of every request that reached the simulator, in order: the text of the last block's inside."""
@@ -266,6 +263,6 @@ def tasks_sent(simulator: SimulatorThread) -> Callable[[], list[str]]:
 
 def _task(content: Any) -> str:
     text = content if isinstance(content, str) else content[-1]["text"]
-    lines = str(text).split("\n")
+    lines = str(text).strip().split("\n")
     assert lines[0].startswith("<task "), text
     return "\n".join(lines[1:-1])

@@ -7,6 +7,7 @@ What a part needs is imported when it is built: a command that lists agents load
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from claude_force.config.claude_json import find_config, load_settings
@@ -76,6 +77,8 @@ class Runtime:
         self._registry: AgentRegistry | None = None
         self._chain: ModelClient | None = None
         self._closed = False
+        # Threads may make the first call at the same time: a second chain would have limits of its own.
+        self._building = Lock()
 
     @property
     def settings(self) -> Settings:
@@ -122,28 +125,32 @@ class Runtime:
             ConfigError: the key or the address cannot be used.
             ClosedError: `aclose` was called.
         """
-        if self._closed:
-            raise ClosedError("This orchestrator is closed; make a new one.")
-        if self._chain is None:
-            given = self._given_client
-            transport = self._own_transport() if given is None else given
-            chain = build_chain(
-                transport if given is None else Borrowed(given),
-                max_concurrent=self.max_concurrent,
-                max_retries=self.max_retries,
-                timeout_seconds=self.timeout_seconds,
-            )
-            self._chain = self._cached(
-                chain, self._options.cache_origin or getattr(transport, "origin", None)
-            )
-        return self._chain
+        chain = self._chain
+        if chain is None:
+            with self._building:
+                if self._closed:
+                    raise ClosedError("This orchestrator is closed; make a new one.")
+                chain = self._chain = self._chain or self._build()
+        return chain
 
     async def aclose(self) -> None:
         """Close what was made here; a second call does nothing."""
-        self._closed = True
-        chain, self._chain = self._chain, None
+        with self._building:
+            self._closed = True
+            chain, self._chain = self._chain, None
         if chain is not None:
             await chain.aclose()
+
+    def _build(self) -> ModelClient:
+        given = self._given_client
+        transport = self._own_transport() if given is None else given
+        chain = build_chain(
+            transport if given is None else Borrowed(given),
+            max_concurrent=self.max_concurrent,
+            max_retries=self.max_retries,
+            timeout_seconds=self.timeout_seconds,
+        )
+        return self._cached(chain, self._options.cache_origin or getattr(transport, "origin", None))
 
     def _cached(self, chain: ModelClient, origin: str | None) -> ModelClient:
         """The chain behind the response cache, where there is to be one."""

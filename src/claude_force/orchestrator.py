@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.definition import Step, Workflow
+    from claude_force.workflows.run_stop import RunStop
 
 # What many-call methods take for one call: `(agent, task)`, or an `AgentCall` with everything else.
 CallLike: TypeAlias = "AgentCall | tuple[str, str]"
@@ -261,10 +262,16 @@ class AsyncAgentOrchestrator:
         it nothing more is sent. ``calls`` may be any iterable; it is read as places become free.
         """
         from claude_force.workflows.fan_out import fan_out  # noqa: PLC0415 - one call needs none
+        from claude_force.workflows.run_stop import RunStop  # noqa: PLC0415 - as above
 
         self._runtime.client()
+        stop = RunStop(_stops_run)
+
+        async def run_call(call: AgentCall) -> AgentResult:
+            return await self._run(call, stop=stop)
+
         outcomes = fan_out(
-            map(_as_call, calls), self._run, workers=2 * self.max_concurrent, is_fatal=_stops_run
+            map(_as_call, calls), run_call, workers=2 * self.max_concurrent, is_fatal=_stops_run
         )
         async with aclosing(outcomes):
             async for outcome in outcomes:
@@ -314,7 +321,8 @@ class AsyncAgentOrchestrator:
             InputError: the task or a file cannot be used; nothing was sent.
             MissingCredentialsError: there is no key; nothing was sent.
         """
-        from claude_force.workflows.scheduler import WorkflowRun  # noqa: PLC0415 - one call needs none
+        from claude_force.workflows.run_stop import RunStop  # noqa: PLC0415 - one call needs none
+        from claude_force.workflows.scheduler import WorkflowRun  # noqa: PLC0415 - as above
         from claude_force.workflows.steps import step_call  # noqa: PLC0415 - as above
 
         accepted = self.load_workflow(workflow)
@@ -322,10 +330,13 @@ class AsyncAgentOrchestrator:
         for step in accepted.steps:
             step_call(step, task, files, {}).to_request(self.registry, CallContext())
         run_id = _new_id()
+        stop = RunStop(_stops_run)
 
         async def run_step(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
             call = step_call(step, task, files, answers, cache)
-            return await self._run(call, on_event=on_event, run_id=run_id, step_id=step.step_id)
+            return await self._run(
+                call, on_event=on_event, stop=stop, run_id=run_id, step_id=step.step_id
+            )
 
         return await WorkflowRun(
             accepted,
@@ -364,6 +375,7 @@ class AsyncAgentOrchestrator:
         call: AgentCall,
         *,
         on_event: EventListener | None = None,
+        stop: RunStop | None = None,
         run_id: str | None = None,
         step_id: str | None = None,
     ) -> AgentResult:
@@ -377,7 +389,16 @@ class AsyncAgentOrchestrator:
         )
         definition = self.registry.get(call.agent_name)
         request = self._requests.request(call, definition, context)
-        return await ask(self._runtime.client(), request, self._listener(on_event))
+        listener = self._listener(on_event)
+        if stop is None:
+            return await ask(self._runtime.client(), request, listener)
+        # The stop is asked first: what it refuses has not started, for any other listener.
+        told = (stop,) if listener is None else (stop, listener)
+        try:
+            return await ask(self._runtime.client(), request, compose(told))
+        except CallError as error:
+            stop.consider(error)
+            raise
 
 
 def _stops_run(error: ClaudeForceError) -> bool:

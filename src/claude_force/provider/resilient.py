@@ -165,9 +165,10 @@ class _Attempt:
             self._listener(event)
 
     def started(self) -> None:
-        self.sent = True
+        # A listener may refuse the attempt, which is then not sent.
         if self._listener is not None:
             self._listener(AttemptStarted(self._call_id, self.number))
+        self.sent = True
 
     def failed(self, error: CallError, retry_in_seconds: float | None) -> None:
         if self._listener is not None and self.sent:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from claude_force.domain.errors import CallError, ClaudeForceError
 from claude_force.domain.results import AgentOutcome, AgentResult
+from claude_force.workflows.run_stop import not_sent
 
 if TYPE_CHECKING:
     from claude_force.agents.calls import AgentCall
@@ -73,9 +74,10 @@ async def fan_out(
 async def _outcome(
     index: int, call: AgentCall, run_call: CallRunner, stopped_by: CallError | None
 ) -> AgentOutcome:
-    result, error = None, None
+    result: AgentResult | None = None
+    error: ClaudeForceError | None = None
     if stopped_by is not None:
-        error = _not_sent(stopped_by)
+        error = not_sent(stopped_by)
     else:
         try:
             result = await run_call(call)
@@ -88,7 +90,3 @@ async def _outcome(
         result=result,
         error=error,
     )
-
-
-def _not_sent(cause: CallError) -> ClaudeForceError:
-    return type(cause)(f"Not sent, because the run was stopped: {cause}", attempts=0)
