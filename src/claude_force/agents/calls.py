@@ -28,6 +28,7 @@ class CallOptions(TypedDict, total=False):
     output_schema: Mapping[str, object] | str | None
     timeout_seconds: float | None
     cache: CacheUse
+    fallback: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,8 @@ class AgentCall:
     timeout_seconds: float | None = None
     # What the call wants of the response cache: USE_CACHE, REFRESH_CACHE, NO_CACHE, or a `CacheUse` of its own.
     cache: CacheUse = USE_CACHE
+    # Models (aliases or ids) to ask, in this order, when the first cannot answer; None takes the agent's own chain.
+    fallback: tuple[str, ...] | None = None
 
     def to_request(self, registry: AgentRegistry, context: CallContext) -> MessageRequest:
         """The exact request.

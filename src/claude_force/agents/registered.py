@@ -124,6 +124,7 @@ def _outside(path: Path, folder: Path) -> NotAnAgent | None:
 
 def _registered(loaded: LoadedAgent, name: str, fields: Mapping[str, object]) -> LoadedAgent:
     domains, priority = fields.get("domains"), fields.get("priority")
+    fallback = fields.get("fallback")
     notes = loaded.notes
     own_name = loaded.definition.name
     if own_name != name:
@@ -138,6 +139,7 @@ def _registered(loaded: LoadedAgent, name: str, fields: Mapping[str, object]) ->
             priority=priority
             if isinstance(priority, int) and not isinstance(priority, bool)
             else None,
+            fallback=tuple(fallback) if isinstance(fallback, list) else (),
         ),
         notes,
     )

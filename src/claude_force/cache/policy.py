@@ -72,8 +72,16 @@ class Lifetimes:
 def may_store(
     response: MessageResponse, agent_name: str, exclude_agents: Collection[str] = ()
 ) -> bool:
-    """True for a complete answer that did not come from a cache, of an agent that is not excluded."""
-    return response.complete and response.cached is None and agent_name not in exclude_agents
+    """True for a complete answer of the model that was asked, not from a cache, of an agent that is not excluded.
+
+    An answer of a fallback model is not stored: it would stand in for the better one when that is back.
+    """
+    return (
+        response.complete
+        and response.cached is None
+        and response.fallback_from is None
+        and agent_name not in exclude_agents
+    )
 
 
 # What the provider says about the request itself. Everything else (a caller's own deadline, budget, closed client

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from claude_force.config.budgets import KEYS as BUDGET_KEYS
+from claude_force.config.budgets import budget_problems, read_budgets
 from claude_force.config.fields import FIELDS, SECTIONS, problem_with, shown
 from claude_force.config.settings import CacheSettings, PerformanceSettings, Settings
 from claude_force.domain.errors import ConfigError
@@ -67,6 +69,7 @@ def load_settings(path: Path) -> Settings:
     return Settings(
         performance=PerformanceSettings(**performance),
         cache=CacheSettings(**cache),
+        budgets=read_budgets(document.get("budgets", {})),
         agents=document.get("agents", {}),
         workflows=document.get("workflows", {}),
         path=path,
@@ -93,11 +96,12 @@ def read_document(path: Path) -> dict[str, Any]:
 def check_document(document: dict[str, Any]) -> list[Problem]:
     """Every problem of a configuration, errors and warnings."""
     problems: list[Problem] = []
-    known = {*SECTIONS, "agents", "workflows", *_IGNORED_KEYS}
+    known = {*SECTIONS, "agents", "budgets", "workflows", *_IGNORED_KEYS}
     problems += [_unknown(key, known) for key in document if key not in known]
     for section in SECTIONS:
         problems += _check_section(section, document.get(section, {}))
     problems += _check_agents(document.get("agents", {}))
+    problems += _check_budgets(document.get("budgets", {}))
     if not isinstance(document.get("workflows", {}), dict):
         problems.append(Problem("workflows", "expected an object of workflows by name"))
     return problems
@@ -132,7 +136,25 @@ def _check_agents(agents: object) -> list[Problem]:
                     'expected an object with "file": the path of its Markdown file',
                 )
             )
+        elif not _is_names(entry.get("fallback", [])):
+            problems.append(
+                Problem(
+                    f"agents.{name}.fallback",
+                    "expected a list of models to ask when the agent's own fails",
+                )
+            )
     return problems
+
+
+def _check_budgets(section: object) -> list[Problem]:
+    problems = [Problem(place, message) for place, message in budget_problems(section)]
+    names = section if isinstance(section, dict) else {}
+    known = {f"budgets.{key}" for key in BUDGET_KEYS}
+    return problems + [_unknown(f"budgets.{key}", known) for key in names if key not in BUDGET_KEYS]
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) and item for item in value)
 
 
 def _unknown(key: str, known: set[str]) -> Problem:

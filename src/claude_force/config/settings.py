@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from decimal import Decimal
     from pathlib import Path
 
 
@@ -37,11 +38,25 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSettings:
+    """``budgets`` of claude.json, in dollars; None for no budget."""
+
+    per_call_usd: Decimal | None = None
+    # For each run of a workflow or map; calls outside of any run share one.
+    per_run_usd: Decimal | None = None
+    # For all processes of the user together, by the day in UTC.
+    per_day_usd: Decimal | None = None
+    # By agent name, for as long as a process lives.
+    per_agent_usd: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that claude.json says; the defaults where there is no such file."""
 
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    budgets: BudgetSettings = field(default_factory=BudgetSettings)
     # Agents registered by name, as the file has them: {"name": {"file": …, "domains": […], "priority": …}}.
     agents: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     # Workflows by name, as the file has them: a list of agent names, or a mapping with `steps`.

@@ -36,5 +36,7 @@ class AgentDefinition:
     # From claude.json, where the agent is registered there.
     domains: tuple[str, ...] = ()
     priority: int | None = None
+    # Models to ask, in this order, when the agent's own cannot answer; from claude.json.
+    fallback: tuple[str, ...] = ()
     # The YAML of the file was not valid and was read by the lenient rule.
     lenient: bool = False

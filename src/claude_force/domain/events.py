@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from claude_force.domain.rate_limits import RateSnapshot
     from claude_force.domain.results import AgentResult, StepResult
     from claude_force.domain.usage import Usage
 
@@ -33,6 +34,25 @@ class AttemptStarted:
     call_id: str
     # From 1.
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsSeen:
+    """The headers of a response, of an error too, told how much of the rate limits is left."""
+
+    call_id: str
+    snapshot: RateSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """A model could not answer; the next of the chain is asked."""
+
+    call_id: str
+    failed_model: str
+    next_model: str
+    error_kind: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +145,8 @@ class RunFinished:
 Event: TypeAlias = (
     CallStarted
     | AttemptStarted
+    | LimitsSeen
+    | FellBack
     | AnswerStarted
     | TextDelta
     | AttemptFailed

@@ -73,6 +73,8 @@ class CallContext:
     # Deadline for the whole call in seconds, retries and their waits included; None takes the client's default.
     timeout_seconds: float | None = None
     cache: CacheUse = USE_CACHE
+    # Ids of models to ask, in this order, when the request's own cannot answer.
+    fallback: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,8 @@ class MessageResponse:
     cost_usd: Decimal | None = None
     # Set by a cache; None for an answer of the API.
     cached: CacheHit | None = None
+    # The model that was asked first, when another one had to answer; None for the ordinary case.
+    fallback_from: str | None = None
 
     @property
     def complete(self) -> bool:

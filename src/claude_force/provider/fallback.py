@@ -1,0 +1,106 @@
+"""Asks the next model of a chain when one cannot answer, and says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from claude_force.domain.errors import (
+    CallError,
+    CallTimeoutError,
+    InvalidRequestError,
+    RateLimitError,
+    ServiceError,
+    TransportError,
+)
+from claude_force.domain.events import FellBack
+from claude_force.domain.results import total_cost_usd
+
+if TYPE_CHECKING:
+    from claude_force.domain.events import EventListener
+    from claude_force.domain.messages import MessageRequest, MessageResponse
+    from claude_force.provider.client import ModelClient
+
+_NOT_FOUND: Final = 404
+_NOTHING: Final = Decimal(0)
+
+
+class FallbackClient:
+    """A `ModelClient` that follows ``request.context.fallback`` when a model cannot answer.
+
+    The next model is asked when one is limited, overloaded, down, unreachable, too slow, or gone (404), after
+    the retries and within the deadline that each call has for itself. What is wrong with the request, the key or the
+    account would be wrong with every model, and an unfinished answer is an answer: those errors are passed on.
+
+    The response names the model that answered, and in ``fallback_from`` the one that was asked; its cost has the
+    failed calls in it.
+    """
+
+    def __init__(self, inner: ModelClient) -> None:
+        self._inner = inner
+
+    async def send(
+        self, request: MessageRequest, on_event: EventListener | None = None
+    ) -> MessageResponse:
+        """The answer to one request; see `ModelClient.send`."""
+        models = [model for model in request.context.fallback if model != request.model]
+        if not models:
+            return await self._inner.send(request, on_event)
+        failures: list[CallError] = []
+        asked = request
+        for following in (*models, None):
+            try:
+                response = await self._inner.send(asked, on_event)
+            except CallError as error:
+                failures.append(error)
+                if following is None or not can_fall_back(error):
+                    raise _with_all(error, failures) from error.__cause__
+                if on_event is not None:
+                    call_id = request.context.call_id
+                    on_event(FellBack(call_id, asked.model, following, error.kind, str(error)))
+                asked = replace(request, model=following)
+            else:
+                return _answer(response, request, failures)
+        raise AssertionError  # pragma: no cover - the last round returns or raises
+
+    async def aclose(self) -> None:
+        """Close the inner client."""
+        await self._inner.aclose()
+
+
+def can_fall_back(error: CallError) -> bool:
+    """Whether another model might answer where this one failed."""
+    if isinstance(error, InvalidRequestError):
+        return error.status == _NOT_FOUND
+    return isinstance(error, (RateLimitError, ServiceError, TransportError, CallTimeoutError))
+
+
+def _answer(
+    response: MessageResponse, request: MessageRequest, failures: list[CallError]
+) -> MessageResponse:
+    if not failures:
+        return response
+    return replace(
+        response,
+        fallback_from=request.model,
+        attempts=response.attempts + sum(error.attempts for error in failures),
+        lost_usages=(
+            *(usage for error in failures for usage in error.usages),
+            *response.lost_usages,
+        ),
+        cost_usd=total_cost_usd([response.cost_usd, *(_spent(error) for error in failures)]),
+    )
+
+
+def _with_all(error: CallError, failures: list[CallError]) -> CallError:
+    """The last error, with what all attempts of all models took."""
+    cost = total_cost_usd([_spent(failure) for failure in failures])
+    error.usages = tuple(usage for failure in failures for usage in failure.usages)
+    error.attempts = sum(failure.attempts for failure in failures)
+    error.cost_usd = cost
+    return error
+
+
+def _spent(error: CallError) -> Decimal | None:
+    return error.cost_usd if error.usages else _NOTHING
