@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from anthropic import APIStatusError, AsyncAnthropic
 
-    from claude_force.domain.events import EventListener
+    from claude_force.domain.events import Event, EventListener
     from claude_force.domain.messages import MessageRequest, MessageResponse
 
 
@@ -83,8 +83,9 @@ class AnthropicSdkClient:
         if self._closed:
             raise ClosedError("The client is closed; make a new one.")
         answer = AnswerAssembler()
+        listener = None if on_event is None else _Listener(on_event)
         try:
-            await self._exchange(request, answer, on_event)
+            await self._exchange(request, answer, listener)
             return answer.response()
         except CallError as error:
             if answer.usage and not error.usages:
@@ -92,8 +93,11 @@ class AnthropicSdkClient:
             raise
         except self._sdk.APIStatusError as error:
             raise self._status_failure(error, answer) from error
-        except (self._sdk.AnthropicError, *_transport_errors(), ValueError, RuntimeError) as error:
-            # A chunk that is not JSON surfaces as ValueError, a cut stream as an error of the HTTP library.
+        except Exception as error:
+            # The package and the libraries below it raise what they like: a chunk that is not JSON surfaces as
+            # ValueError, a cut stream as an error of the HTTP library, of the socket or of TLS.
+            if listener is not None and error is listener.error:
+                raise
             usages = (answer.usage,) if answer.usage else ()
             raise TransportError(
                 f"The connection broke before the answer was complete ({quoted(str(error)) or type(error).__name__}).",
@@ -168,7 +172,16 @@ def _import_sdk() -> Any:  # noqa: ANN401 - the module of the optional package
     return anthropic
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
-    import httpx2  # noqa: PLC0415 - comes with the anthropic package
+class _Listener:
+    """Passes events on, and remembers what the listener raised: that is the caller's own, and no fault of ours."""
 
-    return (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL)
+    def __init__(self, listener: EventListener) -> None:
+        self._listener = listener
+        self.error: Exception | None = None
+
+    def __call__(self, event: Event) -> None:
+        try:
+            self._listener(event)
+        except Exception as error:
+            self.error = error
+            raise

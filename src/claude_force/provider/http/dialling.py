@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
     from typing import Any
 
     # Family, kind, protocol, canonical name, and where; the last differs by family.
