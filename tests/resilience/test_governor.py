@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_force.domain.errors import ClosedError, RateLimitError, ServiceError, TransportError
+from claude_force.domain.errors import (
+    ClosedError,
+    InputError,
+    RateLimitError,
+    ServiceError,
+    TransportError,
+)
 from claude_force.domain.rate_limits import LimitReading, RateSnapshot
 from claude_force.domain.usage import Usage
 from claude_force.resilience.governor import Governor
@@ -344,3 +350,12 @@ def test_an_unusable_shared_file_leaves_the_process_alone_and_is_told_once(tmp_p
 
     asyncio.run(main())
     assert path.read_bytes().startswith(b"this is no database")
+
+
+def test_a_limit_that_lets_nothing_run_is_refused() -> None:
+    with pytest.raises(InputError, match="max_concurrent is 0, which would let nothing run"):
+        Governor(max_concurrent=0)
+    governor = Governor(max_concurrent=3)
+    with pytest.raises(InputError, match="requests_per_minute is -1"):
+        governor.set_limits(requests_per_minute=-1)
+    assert governor.statistics().max_concurrent == 3

@@ -32,7 +32,12 @@ def test_every_limit_that_a_response_names_is_read() -> None:
         requests=LimitReading(1000, 999, 1.0),
         input_tokens=LimitReading(2_000_000, 1_999_000, 30.0),
         output_tokens=LimitReading(400_000, 0, 0.0),
-        tokens=LimitReading(2_400_000, None, None),
+    )
+
+
+def test_the_joint_limit_is_read_only_where_input_has_none() -> None:
+    assert read(tokens_limit="80000", tokens_remaining="79000") == RateSnapshot(
+        tokens=LimitReading(80_000, 79_000, None)
     )
 
 

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from claude_force.domain.errors import ClosedError, RateLimitError
+from claude_force.domain.errors import ClosedError, InputError, RateLimitError
 from claude_force.domain.models import model_class
 from claude_force.resilience.admission import NEVER, Admission
 from claude_force.resilience.alarm import Alarm
@@ -65,6 +65,9 @@ class Governor:
             time runs faster.
         first_window: requests under way to one model class at the start.
         clock: monotonic seconds.
+
+    Raises:
+        InputError: a limit that lets nothing run.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Governor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         limits = UserLimits(max_concurrent=max_concurrent, requests_per_minute=requests_per_minute)
+        _check(limits)
         # Protects the admission; held for some instructions, never across an await or a disk.
         self._lock = threading.Lock()
         self._clock = clock
@@ -119,16 +123,23 @@ class Governor:
     def set_limits(
         self, *, max_concurrent: int | None = None, requests_per_minute: int | None = None
     ) -> None:
-        """Change this process's own limits; what is not given stays. Waiting requests feel it at once."""
+        """Change this process's own limits. Waiting requests feel it at once.
+
+        Args:
+            max_concurrent: None leaves it.
+            requests_per_minute: None leaves it, 0 removes the limit.
+
+        Raises:
+            InputError: a limit that lets nothing run.
+        """
         with self._lock:
             own = self._admission.own_limits
-            self._admission.set_own_limits(
-                replace(
-                    own,
-                    max_concurrent=max_concurrent or own.max_concurrent,
-                    requests_per_minute=requests_per_minute or own.requests_per_minute,
-                )
-            )
+            if max_concurrent is not None:
+                own = replace(own, max_concurrent=max_concurrent)
+            if requests_per_minute is not None:
+                own = replace(own, requests_per_minute=requests_per_minute or None)
+            _check(own)
+            self._admission.set_own_limits(own)
             self._pump(self._clock())
 
     def pause(self) -> None:
@@ -284,6 +295,13 @@ class Governor:
 def _slot(ticket: Ticket) -> Slot:
     assert isinstance(ticket, Slot)  # noqa: S101 - the governor puts nothing else into its admission
     return ticket
+
+
+def _check(limits: UserLimits) -> None:
+    for name in ("max_concurrent", "requests_per_minute"):
+        value = getattr(limits, name)
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value!r}, which would let nothing run; give 1 or more.")
 
 
 def class_key(origin: str, model: str) -> str:

@@ -193,7 +193,7 @@ class RateClass:
         if usage is not None:
             uncached = usage.input_tokens + usage.cache_write_tokens
             used_output = float(usage.output_tokens)
-            self._learn(reservation, uncached, used_output)
+            self._learn(reservation, uncached, usage.output_tokens)
             if reservation.number > self._observed_number:
                 used_input = float(uncached)
         self.requests.settle(1.0, 1.0)
@@ -273,20 +273,15 @@ class RateClass:
         expected = self._expected_output
         return min(estimate.max_output_tokens, expected)
 
-    def _learn(
-        self, reservation: Reservation, uncached_tokens: float, output_tokens: float
-    ) -> None:
-        self._expected_output = _followed(self._expected_output, output_tokens)
+    def _learn(self, reservation: Reservation, uncached_tokens: int, output_tokens: int) -> None:
+        change = output_tokens - self._expected_output
+        self._expected_output += change * (_FOLLOW_UP if change > 0 else _FOLLOW_DOWN)
         if reservation.estimated_input_tokens > 0:
-            share = uncached_tokens / reservation.estimated_input_tokens
-            followed = _followed(self._input_share, share)
-            self._input_share = min(max(followed, _SMALLEST_INPUT_SHARE), _LARGEST_INPUT_SHARE)
+            change = uncached_tokens / reservation.estimated_input_tokens - self._input_share
+            share = self._input_share + change * (_FOLLOW_UP if change > 0 else _FOLLOW_DOWN)
+            self._input_share = min(max(share, _SMALLEST_INPUT_SHARE), _LARGEST_INPUT_SHARE)
 
 
 def input_of(snapshot: RateSnapshot) -> LimitReading | None:
     """The limit on input; the joint one of older platforms (``tokens``) stands in where input has none of its own."""
     return snapshot.input_tokens if snapshot.input_tokens is not None else snapshot.tokens
-
-
-def _followed(expected: float, seen: float) -> float:
-    return expected + (seen - expected) * (_FOLLOW_UP if seen > expected else _FOLLOW_DOWN)
