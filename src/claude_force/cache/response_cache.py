@@ -14,6 +14,7 @@ from claude_force.cache.entries import CacheEntry, EntrySigner
 from claude_force.cache.fingerprint import call_fields, call_key
 from claude_force.cache.lru import ByteLru
 from claude_force.cache.secret import given_secret, kept_secret
+from claude_force.config.environment import read_environment
 from claude_force.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from claude_force.cache.fingerprint import CacheKey
 
+# Below the cache folder of the user.
+_FOLDER: Final = "answers"
 _BYTES_PER_MB: Final = 1024 * 1024
 _SECONDS_PER_HOUR: Final = 3600.0
 _MEMORY_BYTES: Final = 32 * _BYTES_PER_MB
@@ -81,7 +84,8 @@ class ResponseCache:
     An answer lives ``ttl_hours`` from its creation. ``max_size_mb`` (of 1,048,576 bytes) bounds the bytes on disk,
     and the least recently used answers make room; memory takes 32 MB of it at most. ``set`` returns when the answer
     can be found by this process; it is on disk within 100 ms, at ``flush`` and at ``close``. Answers are signed
-    with ``cache_secret``, or with a random secret that is made once in ``cache_dir``.
+    with ``cache_secret``, else ``CLAUDE_CACHE_SECRET``, else a random secret that is made once in ``cache_dir``.
+    Without ``cache_dir`` they are kept in the user's cache folder, apart from those of the orchestrators.
 
     A disk that is full, locked, damaged or not writable costs hits, never an exception.
 
@@ -107,9 +111,10 @@ class ResponseCache:
                     f"{name} is {value!r}; give a number above 0, or enabled=False for no cache"
                 )
                 raise ConfigError(message)
+        environment = read_environment()
         self.enabled = enabled
         self.cache_dir = (
-            default_cache_folder() if cache_dir is None else Path(cache_dir).expanduser()
+            environment.cache_home / _FOLDER if cache_dir is None else Path(cache_dir).expanduser()
         )
         self._ttl_seconds = ttl_hours * _SECONDS_PER_HOUR
         self._exclude_agents = frozenset(exclude_agents)
@@ -118,12 +123,11 @@ class ResponseCache:
         max_bytes = int(max_size_mb * _BYTES_PER_MB)
         self._front: ByteLru[Hashable, _Hit] = ByteLru(min(_MEMORY_BYTES, max_bytes))
         folder = self.cache_dir
+        secret = environment.cache_secret if cache_secret is None else cache_secret
         self._disk = DiskTier(
             folder / DATABASE_FILE,
             signer=EntrySigner(
-                (lambda: kept_secret(folder))
-                if cache_secret is None
-                else given_secret(cache_secret)
+                (lambda: kept_secret(folder)) if secret is None else given_secret(secret)
             ),
             max_bytes=max_bytes,
             keep_seconds=self._ttl_seconds,
@@ -279,11 +283,6 @@ class ResponseCache:
         )
         self._remember(question, hit, task)
         return hit
-
-
-def default_cache_folder() -> Path:
-    """Where the cache is when nobody says otherwise."""
-    return Path.home() / ".cache" / "claude-force"
 
 
 def _question(
