@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_force.cache.response_cache import ResponseCache, default_cache_folder
+from claude_force.cache.response_cache import ResponseCache
 from claude_force.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -294,10 +294,10 @@ def test_arguments_that_mean_nothing_are_refused(
 
 def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache_folder() == tmp_path / ".cache" / "claude-force"
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     with ResponseCache() as cache:
         cache.set("writer", "task", MODEL, "Hello.", 1, 1, 0.0)
-    assert (tmp_path / ".cache" / "claude-force" / "responses.db").exists()
+    assert (tmp_path / ".cache" / "claude-force" / "answers" / "responses.db").exists()
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
