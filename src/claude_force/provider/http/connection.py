@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from claude_force.provider.http.errors import BrokenConnectionError, SilentServerError
+from claude_force.provider.http.errors import BrokenConnectionError, SilentServerError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
             # Neither a length nor chunks: the end of the connection is the end of the body.
             self._complete = True
         elif not self._complete:
-            self._fail(BrokenConnectionError(_reason(self._lost)))
+            self._fail(BrokenConnectionError(reason_of(self._lost)))
         self._wake()
 
     # Callbacks of the parser.
@@ -279,7 +279,3 @@ def _has_news(transport: asyncio.Transport) -> bool:
 
 def _too_large() -> BrokenConnectionError:
     return BrokenConnectionError(f"the headers are larger than {MAX_HEADER_BYTES:,} bytes")
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def reason_of(error: Exception) -> str:
+    """What an error of the system says, never nothing."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 class HttpError(Exception):
     """Base of the transport's errors; the text says what happened, in a few words."""
 

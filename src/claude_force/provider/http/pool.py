@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from claude_force.provider.http.connection import Connection
 from claude_force.provider.http.dialling import dial
-from claude_force.provider.http.errors import BrokenConnectionError, ConnectFailedError, HttpError
+from claude_force.provider.http.errors import (
+    BrokenConnectionError,
+    ConnectFailedError,
+    HttpError,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -147,7 +152,7 @@ class ConnectionPool:
                 f"TLS failed: {getattr(error, 'verify_message', '') or error.reason or error}"
             ) from error
         except OSError as error:
-            raise ConnectFailedError(f"{error.strerror or error}{self._way()}") from error
+            raise ConnectFailedError(f"{reason_of(error)}{self._way()}") from error
         except ValueError as error:
             raise ConnectFailedError(f"{error}{self._way()}") from error
         except HttpError as error:
