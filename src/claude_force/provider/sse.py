@@ -44,25 +44,6 @@ class EventSplitter:
             return []
         if b"\r" in chunk or self._ended_in_cr:
             chunk = self._with_plain_newlines(chunk)
-        events: list[bytes] = []
-        if self.is_idle:
-            # Whole events, as the API writes them, need no look at every line.
-            *blocks, chunk = chunk.split(b"\n\n")
-            for block in blocks:
-                name, _, data = block.partition(b"\ndata: ")
-                if (
-                    data
-                    and name.startswith(b"event:")
-                    and b"\n" not in name
-                    and b"\n" not in data
-                    and len(data) <= self._max_bytes
-                ):
-                    events.append(data)
-                else:
-                    events += self._take(block + b"\n\n")
-        return events + self._take(chunk) if chunk else events
-
-    def _take(self, chunk: bytes) -> list[bytes]:
         lines = chunk.split(b"\n")
         if len(lines) == 1:
             self._hold(chunk)
@@ -78,22 +59,23 @@ class EventSplitter:
         return events
 
     def _complete(self, lines: list[bytes]) -> list[bytes]:
+        # The hottest loop of a long answer: slices and local names take half the time of methods and attributes.
         events: list[bytes] = []
+        data, size_bytes = self._data, self._data_bytes
         for line in lines:
-            if line.startswith(b"data:"):
-                self._add_data(line[6:] if line[5:6] == b" " else line[5:])
-            elif not line and self._data:
-                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
-                self._data = []
-                self._data_bytes = 0
+            if line[:5] == b"data:":
+                value = line[6:] if line[5:6] == b" " else line[5:]
+                # Each line counts for one byte more, so that empty ones are bounded too.
+                size_bytes += len(value) + 1
+                if size_bytes > self._max_bytes:
+                    raise EventTooLargeError(f"an event of more than {self._max_bytes:,} bytes")
+                data.append(value)
+            elif not line and data:
+                events.append(data[0] if len(data) == 1 else b"\n".join(data))
+                data = []
+                size_bytes = 0
+        self._data, self._data_bytes = data, size_bytes
         return events
-
-    def _add_data(self, data: bytes) -> None:
-        # Each line counts for one byte more, so that empty ones are bounded too.
-        self._data_bytes += len(data) + 1
-        if self._data_bytes > self._max_bytes:
-            raise EventTooLargeError(f"an event of more than {self._max_bytes:,} bytes")
-        self._data.append(data)
 
     def _hold(self, piece: bytes) -> None:
         self._open_bytes += len(piece)
