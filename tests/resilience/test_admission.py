@@ -25,6 +25,7 @@ from claude_force.resilience.ticket import Ticket
 
 KEY = "sonnet at https://api"
 SMALL = Estimate(100, 50)
+NO_PAUSE = float("-inf")
 
 
 def admission(max_concurrent: int = 10, **changes: float) -> Admission:
@@ -255,6 +256,25 @@ def test_a_retry_after_holds_the_whole_class_back_until_then_and_no_other() -> N
     assert gate.pump(2.0) == []
     assert gate.next_seconds == 29.0
     assert gate.pump(31.0) == [second]
+
+
+def test_a_short_pause_concerns_its_own_call_until_refusals_come_in_a_row() -> None:
+    rate = RateClass()
+    pauses = []
+    for number in range(3):
+        sent = rate.reserve(float(number), SMALL)
+        rate.refused(sent, number + 0.1, retry_after_seconds=0.2)
+        rate.settle(sent, None)
+        pauses.append(rate.blocked_until)
+    assert pauses == [NO_PAUSE, NO_PAUSE, 2.1 + 0.2]
+
+
+def test_a_short_pause_holds_everybody_back_when_a_limit_is_empty() -> None:
+    rate = RateClass()
+    sent = rate.reserve(0.0, SMALL)
+    rate.observe(sent, report(60, 0))
+    rate.refused(sent, 0.1, retry_after_seconds=0.2)
+    assert rate.blocked_until == 0.1 + 0.2
 
 
 def test_refusals_without_a_time_pause_longer_and_longer_until_a_success() -> None:

@@ -60,8 +60,14 @@ class Alarm:
             thread.join()
 
     def _run(self) -> None:
-        while self._wait():
-            self.ring_by(self._work())
+        try:
+            while self._wait():
+                self.ring_by(self._work())
+        except BaseException:
+            # A fault of ours; the next one who waits starts another thread, instead of waiting for this one forever.
+            with self._condition:
+                self._thread, self._due = None, _NEVER
+            raise
 
     def _wait(self) -> bool:
         """Wait until work is due; False when the thread should end."""

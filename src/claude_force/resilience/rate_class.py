@@ -22,6 +22,10 @@ _LARGEST_INPUT_SHARE: Final = 2.0
 # A refusal that names no time pauses the class: half a second, doubled with each refusal in a row.
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 16.0
+# A refusal that asks for less than a second while nothing shows an empty limit concerns its own call, until several
+# come in a row: pausing everybody for each of them would stop a run that only some requests are refused in.
+_PASSING_PAUSE_SECONDS: Final = 1.0
+_REFUSALS_TO_BELIEVE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class RateClass:
         "_input_share",
         "_next_number",
         "_observed_number",
+        "_refused_in_a_row",
         "blocked_until",
         "buckets",
         "epoch",
@@ -120,6 +125,7 @@ class RateClass:
         self.epoch: object = None
         self.sample: Sample | None = None
         self._blocked_in_a_row = 0
+        self._refused_in_a_row = 0
         self._next_number = 0
         self._observed_number = -1
         self._expected_output = _FIRST_EXPECTED_OUTPUT_TOKENS
@@ -224,6 +230,7 @@ class RateClass:
     def succeeded(self) -> None:
         """A request, still counted in ``in_flight``, ended in an answer."""
         self._blocked_in_a_row = 0
+        self._refused_in_a_row = 0
         self.window.succeeded(self.in_flight)
 
     def refused(
@@ -237,6 +244,7 @@ class RateClass:
         """A request was refused for its rate: shrink, and pause for as long as the API asks."""
         shrink = self.window.ramped_too_fast if ramp else self.window.refused
         shrank = shrink(sent_at=reservation.sent_at, now=now)
+        self._refused_in_a_row += 1
         if retry_after_seconds is None:
             # One of several requests that went out together: the first refusal has paused the class already.
             if not shrank:
@@ -245,6 +253,12 @@ class RateClass:
                 _LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**self._blocked_in_a_row
             )
             self._blocked_in_a_row = min(self._blocked_in_a_row + 1, 10)
+        elif (
+            retry_after_seconds < _PASSING_PAUSE_SECONDS
+            and self._refused_in_a_row < _REFUSALS_TO_BELIEVE
+            and not self._is_exhausted()
+        ):
+            return
         self.block(now + retry_after_seconds)
 
     def block(self, until: float) -> None:
@@ -268,6 +282,9 @@ class RateClass:
             bucket.refill(now)
             return bucket.free >= self._expected_output
         return True
+
+    def _is_exhausted(self) -> bool:
+        return any(bucket.limit is not None and bucket.free < 1.0 for bucket in self.buckets)
 
     def _output_of(self, estimate: Estimate) -> float:
         expected = self._expected_output
