@@ -42,8 +42,8 @@ class WireBlock(msgspec.Struct):
     text: str = ""
 
 
-class WireDelta(msgspec.Struct):
-    """`delta` of content_block_delta and message_delta."""
+class WireDelta(msgspec.Struct, gc=False):
+    """`delta` of content_block_delta and message_delta. Like events untracked by the collector: JSON has no cycles."""
 
     type: str = ""
     text: str = ""
@@ -65,7 +65,7 @@ class WireError(msgspec.Struct):
     details: WireErrorDetails | None = None
 
 
-class WireEvent(msgspec.Struct):
+class WireEvent(msgspec.Struct, gc=False):
     """Any event of a stream. One flat shape: kinds of events that are unknown today decode too, and are passed over."""
 
     type: str
