@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from anyio.from_thread import start_blocking_portal
@@ -85,6 +88,7 @@ class AgentOrchestrator:
         self._portal: BlockingPortal | None = None
         self._portal_context: AbstractContextManager[BlockingPortal] | None = None
         self._closed = False
+        self._at_exit: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +103,12 @@ class AgentOrchestrator:
             portal, self._portal = self._portal, None
             context, self._portal_context = self._portal_context, None
         if portal is not None and context is not None:
-            portal.call(self._force.aclose)
-            context.__exit__(None, None, None)
+            try:
+                portal.call(self._force.aclose)
+            finally:
+                context.__exit__(None, None, None)
+                if self._at_exit is not None:
+                    atexit.unregister(self._at_exit)
 
     @property
     def config(self) -> Settings:
@@ -266,4 +274,14 @@ class AgentOrchestrator:
             if self._portal is None:
                 self._portal_context = start_blocking_portal(name="claude-force")
                 self._portal = self._portal_context.__enter__()
+                # The end of the process would wait for ever for a thread that does not run any more. A weak reference,
+                # so that an orchestrator that is dropped goes, and its thread with it.
+                self._at_exit = partial(_close, weakref.ref(self))
+                atexit.register(self._at_exit)
             return self._portal
+
+
+def _close(reference: weakref.ref[AgentOrchestrator]) -> None:
+    force = reference()
+    if force is not None:
+        force.close()
