@@ -359,3 +359,21 @@ def test_a_limit_that_lets_nothing_run_is_refused() -> None:
     with pytest.raises(InputError, match="requests_per_minute is -1"):
         governor.set_limits(requests_per_minute=-1)
     assert governor.statistics().max_concurrent == 3
+
+
+def test_a_request_that_the_breaker_stops_uses_nothing_up() -> None:
+    async def main() -> None:
+        governor = Governor()
+        async with slot(governor) as place:
+            place.observe(RateSnapshot(requests=LimitReading(10, 5)))
+            place.settle(USAGE)
+        rate = governor._admission.classes[f"sonnet at {API}"].rate
+        before = rate.requests.free
+        for _ in range(20):
+            with pytest.raises(CircuitOpenError):
+                async with slot(governor):
+                    raise CircuitOpenError("open")
+        assert rate.requests.free >= before
+        assert governor.statistics().in_flight == rate.in_flight == 0
+
+    asyncio.run(main())

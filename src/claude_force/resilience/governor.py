@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from claude_force.domain.errors import ClosedError, InputError, RateLimitError
+from claude_force.domain.errors import CircuitOpenError, ClosedError, InputError, RateLimitError
 from claude_force.domain.models import model_class
 from claude_force.resilience.admission import NEVER, Admission
 from claude_force.resilience.alarm import Alarm
@@ -204,6 +204,11 @@ class Governor:
         """End a request that was let out, with what ``slot.usage`` and ``slot.error`` tell."""
         admission = self._admission
         with self._lock:
+            if isinstance(slot.error, CircuitOpenError):
+                # Nothing was sent, so nothing is used up.
+                admission.leave(slot)
+                self._pump(self._clock())
+                return
             if slot.error is not None:
                 self._note_failure(slot, slot.error)
             elif slot.usage is not None:
