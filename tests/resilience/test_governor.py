@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from claude_force.domain.errors import (
+    CircuitOpenError,
     ClosedError,
     InputError,
     RateLimitError,
