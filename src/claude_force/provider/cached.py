@@ -77,11 +77,14 @@ class CachedClient:
 
     async def aclose(self) -> None:
         """Wait for refreshes, which are paid already, write what is waiting, and close the inner client."""
-        if self._revalidations:
-            await asyncio.gather(*self._revalidations)
-        await self._inner.aclose()
-        self._flights.close()
-        await self._store.aclose()
+        try:
+            if self._revalidations:
+                await asyncio.gather(*self._revalidations)
+            await self._inner.aclose()
+        finally:
+            # Closing the store writes what is waiting. Until then other processes find nothing, so they have to wait.
+            await self._store.aclose()
+            self._flights.close()
 
     async def _fly(
         self, key: CacheKey, request: MessageRequest, on_event: EventListener | None
