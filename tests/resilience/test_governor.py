@@ -19,7 +19,7 @@ from claude_force.domain.errors import (
     TransportError,
 )
 from claude_force.domain.rate_limits import LimitReading, RateSnapshot
-from claude_force.domain.usage import Usage
+from claude_force.domain.usage import NO_USAGE, Usage
 from claude_force.resilience.governor import Governor
 from claude_force.resilience.rate_class import Estimate
 from claude_force.resilience.shared_database import SharedDatabase
@@ -362,7 +362,7 @@ def test_a_limit_that_lets_nothing_run_is_refused() -> None:
     assert governor.statistics().max_concurrent == 3
 
 
-def test_a_request_that_the_breaker_stops_uses_nothing_up() -> None:
+def test_a_request_that_was_not_sent_uses_nothing_up_and_teaches_nothing() -> None:
     async def main() -> None:
         governor = Governor()
         async with slot(governor) as place:
@@ -374,7 +374,11 @@ def test_a_request_that_the_breaker_stops_uses_nothing_up() -> None:
             with pytest.raises(CircuitOpenError):
                 async with slot(governor):
                     raise CircuitOpenError("open")
+        for _ in range(20):
+            async with slot(governor) as place:
+                place.settle(NO_USAGE)
         assert rate.requests.free >= before
+        assert rate.window.size == 4
         assert governor.statistics().in_flight == rate.in_flight == 0
 
     asyncio.run(main())

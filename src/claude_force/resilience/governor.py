@@ -204,8 +204,10 @@ class Governor:
         """End a request that was let out, with what ``slot.usage`` and ``slot.error`` tell."""
         admission = self._admission
         with self._lock:
-            if isinstance(slot.error, CircuitOpenError):
-                # Nothing was sent, so nothing is used up.
+            if isinstance(slot.error, CircuitOpenError) or (
+                slot.usage is not None and not slot.usage
+            ):
+                # Nothing was sent, so nothing is used up, and nothing can be learned.
                 admission.leave(slot)
                 self._pump(self._clock())
                 return

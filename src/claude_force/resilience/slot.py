@@ -90,7 +90,10 @@ class Slot(Ticket):
             self._keeper.observe(self, snapshot)
 
     def settle(self, usage: Usage) -> None:
-        """Tell what the answer used; counts at the end of the block."""
+        """Tell what the answer used; counts at the end of the block.
+
+        An empty usage says that nothing was sent: every answer has read a prompt.
+        """
         self.usage = usage
 
     def failed(self, error: CallError) -> None:
