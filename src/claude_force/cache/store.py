@@ -103,26 +103,27 @@ class CacheStore:
         return found
 
     def lookup(self, key: CacheKey, *, max_age_seconds: float | None = None) -> Found | None:
-        """What any tier holds of ``key``, the quickest first. Waits for a disk, so it is not for an event loop."""
-        found = self.lookup_memory(key, max_age_seconds=max_age_seconds)
-        if found is not None:
-            return found
+        """What any tier holds of ``key``, the quickest first. Waits for a disk, so it is not for an event loop.
+
+        A stale entry does not hide a younger one below it, which another process may have written.
+        """
+        best = self.lookup_memory(key, max_age_seconds=max_age_seconds)
         for tier in self._lower:
+            if best is not None and not best.stale:
+                break
             entry = tier.get(key)
-            if entry is None:
-                continue
-            found = self._found(entry, tier.name, max_age_seconds)
-            if found is not None:
-                self._memory.put(entry)
-                return found
-        return None
+            found = None if entry is None else self._found(entry, tier.name, max_age_seconds)
+            if found is not None and (best is None or found.age_seconds < best.age_seconds):
+                self._memory.put(found.entry)
+                best = found
+        return best
 
     async def lookup_async(
         self, key: CacheKey, *, max_age_seconds: float | None = None
     ) -> Found | None:
         """``lookup`` with the disk read on a thread of the store."""
         found = self.lookup_memory(key, max_age_seconds=max_age_seconds)
-        if found is not None or not self._lower:
+        if not self._lower or (found is not None and not found.stale):
             return found
         return await asyncio.get_running_loop().run_in_executor(
             self._reading_thread(), lambda: self.lookup(key, max_age_seconds=max_age_seconds)
