@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from claude_force.cache.answers import entry_of, response_of, shared_response
+from claude_force.cache.fingerprint import CacheKey
 from claude_force.cache.policy import Freshness, may_store
 from claude_force.cache.recent import RecentRequests
-from claude_force.domain.errors import CallError
+from claude_force.domain.errors import CallError, ClaudeForceError
 from claude_force.domain.events import TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from claude_force.cache.fingerprint import CacheKey
     from claude_force.cache.single_flight import SingleFlight
     from claude_force.cache.store import CacheStore
     from claude_force.domain.events import EventListener
@@ -57,7 +58,7 @@ class CachedClient:
         self._wall_clock = wall_clock
         self._recent = RecentRequests(origin)
         # Refreshes beside an answer that was served stale: held here, or they might be collected while they run.
-        self._revalidations: set[asyncio.Task[None]] = set()
+        self._revalidations: dict[CacheKey, asyncio.Task[None]] = {}
 
     async def send(
         self, request: MessageRequest, on_event: EventListener | None = None
@@ -78,8 +79,10 @@ class CachedClient:
     async def aclose(self) -> None:
         """Wait for refreshes, which are paid already, write what is waiting, and close the inner client."""
         try:
-            if self._revalidations:
-                await asyncio.gather(*self._revalidations)
+            # Those of other loops cannot be waited for here.
+            here = asyncio.get_running_loop()
+            running = [task for task in self._revalidations.values() if task.get_loop() is here]
+            await asyncio.gather(*running, return_exceptions=True)
             await self._inner.aclose()
         finally:
             # Closing the store writes what is waiting. Until then other processes find nothing, so they have to wait.
@@ -133,17 +136,31 @@ class CachedClient:
         return None if found is None else response_of(found)
 
     def _revalidate(self, key: CacheKey, request: MessageRequest) -> None:
+        running = self._revalidations.get(key)
+        if running is not None and not running.get_loop().is_closed():
+            return
         task = asyncio.create_task(self._refresh(key, request))
-        self._revalidations.add(task)
-        task.add_done_callback(self._revalidations.discard)
+        self._revalidations[key] = task
+        task.add_done_callback(lambda _: self._revalidations.pop(key, None))
 
     async def _refresh(self, key: CacheKey, request: MessageRequest) -> None:
-        try:
-            response = await self._inner.send(request)
-        except CallError:
-            # The caller has an answer already; the next one asks again.
-            return
-        self._keep(key, request, response, _nothing)
+        async def find() -> MessageResponse | None:
+            found = await self._store.lookup_async(key)
+            if found is None or found.freshness is not Freshness.FRESH:
+                return None
+            return response_of(found)
+
+        async def fetch() -> MessageResponse:
+            return await self._inner.send(request)
+
+        def keep(response: MessageResponse, settled: Callable[[], None]) -> None:
+            self._keep(key, request, response, settled)
+
+        # A flight beside that of the key itself, whose callers are served the stale answer meanwhile.
+        flight_key = CacheKey(key[::-1])
+        with suppress(ClaudeForceError):
+            # The caller has an answer already; after a failure the next one asks again.
+            await self._flights.run(flight_key, find=find, fetch=fetch, keep=keep)
 
     def _keep(
         self,
@@ -173,7 +190,3 @@ def _told(
     if on_event is not None and response.text:
         on_event(TextDelta(request.context.call_id, response.text))
     return response
-
-
-def _nothing() -> None:
-    """Nobody waits for this."""
