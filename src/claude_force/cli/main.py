@@ -101,4 +101,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone, as `head` does; the interpreter must not complain about it either.
         sys.stdout = None
         return _UNEXPECTED
+    except OSError as error:
+        # Our output cannot be written, as on a full disk; what is left of it must not be tried again at the end.
+        sys.stdout = None
+        click.echo(f"Error: {error.filename or 'Output'}: {error.strerror or error}.", err=True)
+        return _UNEXPECTED
     return code if isinstance(code, int) else 0

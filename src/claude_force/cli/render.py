@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from claude_force.agents.cleaning import clean_text
+from claude_force.workflows.json_lines import json_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -120,8 +120,8 @@ def step_json(step: StepResult) -> dict[str, Any]:
 
 
 def print_json(value: object) -> None:
-    """One JSON object on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    """One JSON object on stdout, on one line."""
+    click.echo(json_line(value))
 
 
 def print_text(text: str) -> None:

@@ -57,14 +57,7 @@ Examples:
 @_agent_options
 def agent(name: str, stdin: Literal["-"] | None, task: str | None, **values: Any) -> None:  # noqa: ANN401 - click's
     """Run the agent NAME and stream its answer to stdout; '-' attaches stdin."""
-    if task is None and stdin is None:
-        raise TaskError(
-            'There is no task. Give one with --task "…", or pipe it in and name it with "-".'
-        )
-    piped = _read_stdin() if stdin else None
-    if task is None and piped is not None:
-        task, piped = piped.text, None
-    _run(name, task or "", piped, values)
+    _run(name, task, values, from_stdin=stdin is not None)
 
 
 @click.command(hidden=True)
@@ -73,17 +66,18 @@ def agent(name: str, stdin: Literal["-"] | None, task: str | None, **values: Any
 @_agent_options
 def execute(name: str, task: str, **values: Any) -> None:  # noqa: ANN401 - click's
     """Run AGENT on TASK: the older form of `run agent`."""
-    _run(name, task, None, values)
+    _run(name, task, values, from_stdin=False)
 
 
-def _run(name: str, task: str, piped: Attachment | None, values: dict[str, Any]) -> None:
+def _run(name: str, task: str | None, values: dict[str, Any], *, from_stdin: bool) -> None:
     values.pop("_async")
     patterns, stream = values.pop("files"), values.pop("stream")
     options, answer = split_options(values)
     try:
+        text, piped = _task_and_stdin(task, from_stdin=from_stdin)
         call = AgentCall(
             agent_name=name,
-            task=task,
+            task=text,
             files=_attachments(patterns, piped),
             model=answer.model,
             max_tokens=answer.max_tokens,
@@ -131,10 +125,18 @@ def _attachments(patterns: Sequence[str], piped: Attachment | None) -> tuple[Att
     return collect(patterns) + files
 
 
-def _read_stdin() -> Attachment:
+def _task_and_stdin(task: str | None, *, from_stdin: bool) -> tuple[str, Attachment | None]:
+    """The task, and what was piped in beside it; without a task of its own, what was piped in is the task."""
+    if not from_stdin:
+        if task is None:
+            raise TaskError(
+                'There is no task. Give one with --task "…", or pipe it in and name it with "-".'
+            )
+        return task, None
     from claude_force.agents.attachments import stdin_attachment
 
-    return stdin_attachment(sys.stdin.buffer.read())
+    piped = stdin_attachment(sys.stdin.buffer.read())
+    return (piped.text, None) if task is None else (task, piped)
 
 
 def _report(result: AgentResult, options: RunOptions, *, streamed: bool) -> None:
