@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from claude_force.cache.single_flight import SingleFlight
     from claude_force.cache.store import CacheStore
     from claude_force.domain.events import EventListener
-    from claude_force.domain.messages import MessageRequest, MessageResponse
+    from claude_force.domain.messages import CacheUse, MessageRequest, MessageResponse
     from claude_force.provider.client import ModelClient
 
 
@@ -103,6 +103,8 @@ class CachedClient:
 
         try:
             landing = await self._flights.run(key, find=find, fetch=fetch, keep=keep)
+            while landing.waited and not _may_take(landing.value, request.context.cache):
+                landing = await self._flights.run(key, find=find, fetch=fetch, keep=keep)
         except CallError:
             stale = await self._stale(key, request)
             if stale is None:
@@ -181,6 +183,15 @@ class CachedClient:
             settled()
             return
         self._store.put(entry, settled)
+
+
+def _may_take(response: MessageResponse, use: CacheUse) -> bool:
+    """True unless the leader of the flight found an answer that this caller does not want to have from a cache."""
+    hit = response.cached
+    if hit is None:
+        return True
+    too_old = use.max_age_seconds is not None and hit.age_seconds >= use.max_age_seconds
+    return use.read and not too_old
 
 
 def _told(
