@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_force.config.claude_json import (
@@ -189,6 +189,7 @@ def test_key_of_a_file_cannot_write_to_the_terminal() -> None:
     assert str(problem).isprintable()
 
 
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.sampled_from(["performance", "cache", "agents", "workflows", "x"]),

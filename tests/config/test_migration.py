@@ -60,7 +60,9 @@ def test_every_migration_keeps_a_copy_of_its_own(tmp_path: Path) -> None:
         max_size=4,
     )
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
+)
 def test_nothing_of_a_file_is_lost(tmp_path: Path, document: dict[str, Any]) -> None:
     path = write(tmp_path, json.dumps(document))
     migration = migrate(path)

@@ -267,7 +267,7 @@ JSON = st.recursive(
 @given(st.data())
 @settings(
     deadline=None,
-    max_examples=250,
+    max_examples=120,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @pytest.mark.parametrize("framing", ["chunked", "sized"])
