@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from claude_force.domain.results import AgentOutcome
 
 _LINE_EVERY_SECONDS: Final = 5.0
+_MAX_FAILURES_NAMED: Final = 5
 
 
 class MapProgress:
@@ -30,6 +31,8 @@ class MapProgress:
         self._kept = done
         self.finished = 0
         self.failed = 0
+        # The first failures, a line each.
+        self.failures: list[str] = []
         self._costs: list[Decimal | None] = []
         self._began = time.monotonic()
         self._last_line = self._began
@@ -73,6 +76,9 @@ class MapProgress:
             self.finished += 1
         else:
             self.failed += 1
+            if len(self.failures) < _MAX_FAILURES_NAMED:
+                first_line = str(outcome.error).split("\n", 1)[0]
+                self.failures.append(f"{outcome.item_id} ({outcome.agent_name}): {first_line}")
         if self._bar is not None:
             progress, task = self._bar
             failed = f", {self.failed} failed" if self.failed else ""

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claude_force.cli.options import answer_options, open_orchestrator, run_options, split_options
-from claude_force.domain.errors import ConfigError, ItemsError
+from claude_force.domain.errors import ConfigError, InputError, ItemsError
 from claude_force.domain.partial_failure import PartialFailureError
+from claude_force.domain.results import AgentOutcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from claude_force.agents.calls import AgentCall
     from claude_force.agents.registry import AgentRegistry
     from claude_force.cli.map_progress import MapProgress
     from claude_force.cli.options import AnswerOptions, RunOptions
     from claude_force.domain.messages import CacheUse
-    from claude_force.domain.results import AgentOutcome
     from claude_force.workflows.items import MapItem
     from claude_force.workflows.results_file import ResultsFile
 
@@ -73,20 +75,55 @@ async def _map(
 
     async with open_orchestrator(options) as force:
         plan = _plan(name, _read_items(items), options, answer, force.registry)
+        # Asks for nothing, and fails for want of a key or of an address before the results are touched.
+        async for _ in force.run_many(()):
+            pass
         with ExitStack() as stack:
             results = stack.enter_context(_results(out, plan)) if out is not None else None
             done = results.kept.done if results else frozenset()
             missing = [item_id for item_id in plan.items if item_id not in done]
             _tell_kept(out, len(done), results)
             progress = stack.enter_context(MapProgress(total=len(plan.items), done=len(done)))
+            calls = _Calls(plan, missing)
             try:
-                async for outcome in force.run_many(plan.call(item_id) for item_id in missing):
+                async for outcome in force.run_many(calls):
+                    _take(outcome, plan, results, progress, as_json=options.as_json)
+                for outcome in calls.lost:
                     _take(outcome, plan, results, progress, as_json=options.as_json)
             finally:
                 progress.finish(out)
     if progress.failed:
-        again = " Run the same command again to do what is missing." if out is not None else ""
-        raise PartialFailureError(f"{progress.failed} of {len(plan.items)} items failed.{again}")
+        raise PartialFailureError(_failures(progress, len(plan.items), resumable=out is not None))
+
+
+class _Calls:
+    """The calls of items, each put together when its turn comes."""
+
+    def __init__(self, plan: MapPlan, item_ids: list[str]) -> None:
+        self._plan = plan
+        self._item_ids = item_ids
+        # Items whose files have gone, or changed for the worse, since they were checked.
+        self.lost: list[AgentOutcome] = []
+
+    def __iter__(self) -> Iterator[AgentCall]:
+        for index, item_id in enumerate(self._item_ids):
+            try:
+                call = self._plan.call(item_id)
+            except InputError as error:
+                agent_name = self._plan.items[item_id].agent_name or self._plan.agent_name
+                self.lost.append(
+                    AgentOutcome(index=index, item_id=item_id, agent_name=agent_name, error=error)
+                )
+            else:
+                yield call
+
+
+def _failures(progress: MapProgress, total: int, *, resumable: bool) -> str:
+    named = "\n".join(f"  {line}" for line in progress.failures)
+    more = progress.failed - len(progress.failures)
+    rest = f"\n  … and {more} more" if more else ""
+    again = "\nRun the same command again to do what is missing." if resumable else ""
+    return f"{progress.failed} of {total} items failed:\n{named}{rest}{again}"
 
 
 def _take(
@@ -127,7 +164,6 @@ def _plan(
 ) -> MapPlan:
     """Check every item, its agent and its files before anything is sent."""
     from claude_force.cache.fingerprint import request_key
-    from claude_force.domain.errors import InputError
     from claude_force.domain.messages import CallContext
 
     registry.get(name)
@@ -187,10 +223,14 @@ def _results(out: Path, plan: MapPlan) -> ResultsFile:
 
 
 def _tell_kept(out: Path | None, done: int, results: ResultsFile | None) -> None:
-    if results is not None and (done or results.kept.dropped):
-        dropped = (
-            f", {results.kept.dropped} failed or outdated ones are done again"
-            if results.kept.dropped
-            else ""
+    if results is None:
+        return
+    kept = results.kept
+    if kept.outdated:
+        click.echo(
+            f"{out}: {kept.outdated} answers to earlier questions were moved to {out}.old.",
+            err=True,
         )
+    if done or kept.dropped:
+        dropped = f", {kept.dropped} failed ones are done again" if kept.dropped else ""
         click.echo(f"{out}: {done} results are kept{dropped}.", err=True)
