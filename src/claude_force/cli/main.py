@@ -95,7 +95,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo("Interrupted.", err=True)
         return _INTERRUPTED
     except ClaudeForceError as error:
-        click.echo(f"Error: {error}", err=True)
+        from claude_force.agents.cleaning import clean_text
+
+        click.echo(clean_text(f"Error: {error}"), err=True)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does; the interpreter must not complain about it either.

@@ -130,8 +130,11 @@ def print_text(text: str) -> None:
 
 
 def columns(rows: Iterable[Sequence[str]], *, width: int) -> list[str]:
-    """Rows as aligned lines; the last column takes what is left of ``width`` and is cut there."""
-    table = [[" ".join(cell.split()) for cell in row] for row in rows]
+    """Rows as aligned lines; the last column takes what is left of ``width`` and is cut there.
+
+    Nothing in a cell steers the terminal: what files say of agents is as untrusted as a model's text.
+    """
+    table = [[" ".join(clean_text(cell).split()) for cell in row] for row in rows]
     if not table:
         return []
     widths = [max(len(row[index]) for row in table) for index in range(len(table[0]) - 1)]

@@ -64,21 +64,23 @@ def simulate(  # noqa: PLR0917 - click passes options by name
         required_api_key=api_key,
         control_token=control_token,
     )
-    asyncio.run(_serve(simulator, scenario, as_json=as_json))
+    asyncio.run(_serve(simulator, scenario, api_key=api_key, as_json=as_json))
 
 
-async def _serve(simulator: Simulator, scenario: str, *, as_json: bool) -> None:
+async def _serve(
+    simulator: Simulator, scenario: str, *, api_key: str | None, as_json: bool
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with simulator:
-        _greet(simulator, scenario, as_json=as_json)
+        _greet(simulator, scenario, api_key=api_key, as_json=as_json)
         await stop.wait()
     click.echo("The simulator has stopped.", err=True)
 
 
-def _greet(simulator: Simulator, scenario: str, *, as_json: bool) -> None:
+def _greet(simulator: Simulator, scenario: str, *, api_key: str | None, as_json: bool) -> None:
     if as_json:
         from claude_force.cli.render import print_json
 
@@ -94,7 +96,9 @@ def _greet(simulator: Simulator, scenario: str, *, as_json: bool) -> None:
         f"Simulator of the Messages API, scenario {scenario!r}. No model runs; the answers are made up."
     )
     click.echo("In another terminal:")
-    click.echo(f"  export ANTHROPIC_BASE_URL={simulator.base_url} ANTHROPIC_API_KEY=simulated")
+    click.echo(
+        f"  export ANTHROPIC_BASE_URL={simulator.base_url} ANTHROPIC_API_KEY={api_key or 'simulated'}"
+    )
     click.echo(
         f"Control: {simulator.base_url}/_simulator/ with the header x-simulator-token: {simulator.control_token}"
     )
