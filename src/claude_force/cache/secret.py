@@ -103,6 +103,11 @@ def _make(path: Path, random_bytes: Callable[[int], bytes]) -> None:
 def _write_new(path: Path, text: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, FILE_MODE), "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            # A full disk. Half a secret would be there for good, and nobody could use the cache again.
+            path.unlink(missing_ok=True)
+            raise
