@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import aclosing
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from claude_force.agents.calls import AgentCall
 from claude_force.agents.request_memo import RequestMemo
-from claude_force.assembly import Runtime, RuntimeOptions
+from claude_force.assembly.options import RuntimeOptions
+from claude_force.assembly.runtime import Runtime
 from claude_force.domain.errors import (
     CallError,
     ClaudeForceError,
@@ -60,6 +62,10 @@ class AsyncAgentOrchestrator:
         cache_secret: signs them; None takes ``CLAUDE_CACHE_SECRET``, else a random one that is made once.
         cache_origin: the name under which answers of this address are kept, for an address that changes (a port of
             a gateway); None takes the base URL.
+        budget_usd: what all calls of this orchestrator, or each of its workflow runs, may cost in dollars; None takes
+            ``budgets.per_run_usd``. The worst case of a call is reserved before it is sent.
+        state_dir: where the processes of a user share rate limits, circuit breakers and the budget of a day; None takes
+            the user's state folder.
         agents_dir: a folder of agents that goes before every other place.
         client: answers the requests instead of a connection to the API: a `ScriptedClient`, an
             `AnthropicSdkClient`, or your own `ModelClient`. It stays open when the orchestrator is closed. Its
@@ -81,6 +87,8 @@ class AsyncAgentOrchestrator:
         cache_dir: str | Path | None = None,
         cache_secret: str | None = None,
         cache_origin: str | None = None,
+        budget_usd: Decimal | float | str | None = None,
+        state_dir: str | Path | None = None,
         agents_dir: str | Path | None = None,
         client: ModelClient | None = None,
         listeners: Sequence[EventListener] = (),
@@ -102,6 +110,8 @@ class AsyncAgentOrchestrator:
                 cache_dir=Path(cache_dir) if cache_dir is not None else None,
                 cache_secret=cache_secret,
                 cache_origin=cache_origin,
+                budget_usd=None if budget_usd is None else Decimal(str(budget_usd)),
+                state_dir=Path(state_dir) if state_dir is not None else None,
             ),
             client=client,
         )
@@ -379,6 +389,7 @@ class AsyncAgentOrchestrator:
         run_id: str | None = None,
         step_id: str | None = None,
     ) -> AgentResult:
+        definition = self.registry.get(call.agent_name)
         context = CallContext(
             call_id=_new_id(),
             agent_name=call.agent_name,
@@ -386,8 +397,8 @@ class AsyncAgentOrchestrator:
             step_id=step_id,
             timeout_seconds=call.timeout_seconds or self.timeout_seconds,
             cache=call.cache,
+            fallback=call.models_after(definition),
         )
-        definition = self.registry.get(call.agent_name)
         request = self._requests.request(call, definition, context)
         listener = self._listener(on_event)
         if stop is None:

@@ -18,6 +18,7 @@ from claude_force.orchestrator import AsyncAgentOrchestrator
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from decimal import Decimal
     from pathlib import Path
     from typing import Unpack
 
@@ -63,6 +64,8 @@ class AgentOrchestrator:
         cache_dir: str | Path | None = None,
         cache_secret: str | None = None,
         cache_origin: str | None = None,
+        budget_usd: Decimal | float | str | None = None,
+        state_dir: str | Path | None = None,
         agents_dir: str | Path | None = None,
         client: ModelClient | None = None,
         listeners: Sequence[EventListener] = (),
@@ -79,6 +82,8 @@ class AgentOrchestrator:
             cache_dir=cache_dir,
             cache_secret=cache_secret,
             cache_origin=cache_origin,
+            budget_usd=budget_usd,
+            state_dir=state_dir,
             agents_dir=agents_dir,
             client=client,
             listeners=listeners,

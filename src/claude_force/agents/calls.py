@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from claude_force.agents.prompts import DEFAULT_MAX_TOKENS, build_request
 from claude_force.domain.messages import USE_CACHE
+from claude_force.domain.models import resolve_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +57,11 @@ class AgentCall:
     cache: CacheUse = USE_CACHE
     # Models (aliases or ids) to ask, in this order, when the first cannot answer; None takes the agent's own chain.
     fallback: tuple[str, ...] | None = None
+
+    def models_after(self, definition: AgentDefinition) -> tuple[str, ...]:
+        """Ids of the models to ask when the first cannot answer: the call's chain, else the agent's own."""
+        chain = definition.fallback if self.fallback is None else self.fallback
+        return tuple(resolve_model(name) for name in chain) if chain else ()
 
     def to_request(self, registry: AgentRegistry, context: CallContext) -> MessageRequest:
         """The exact request.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_force.assembly import build_registry, find_settings
+from claude_force.assembly.lookup import build_registry, find_settings
 from claude_force.cli.options import agents_option, config_option, json_option
-from claude_force.cli.render import columns, print_json, terminal_width
+from claude_force.cli.render import columns, print_json, print_text, terminal_width
 from claude_force.config.environment import read_environment
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def show(name: str, config: Path | None, agents: Path | None, as_json: bool) -> 
         ("tools", f"{tools} (not used here: agents answer in text)" if definition.tools else tools),
         ("from", f"{definition.path} ({definition.scope})"),
     ):
-        click.echo(f"{label + ':':13}{value}")
-    click.echo(f"\n{definition.prompt}")
+        print_text(f"{label + ':':13}{value}")
+    print_text(f"\n{definition.prompt}")
 
 
 @agents.command()
@@ -153,9 +153,9 @@ def _print_report(report: DoctorReport, *, verbose: bool) -> None:
     for finding in report.findings:
         if finding.severity == "info" and not verbose:
             continue
-        click.echo(f"{finding.severity}: {finding.path}: {finding.message}")
+        print_text(f"{finding.severity}: {finding.path}: {finding.message}")
         if finding.hint:
-            click.echo(f"    {finding.hint}")
+            print_text(f"    {finding.hint}")
     if verbose:
         rows = [
             (
@@ -181,6 +181,8 @@ def _print_report(report: DoctorReport, *, verbose: bool) -> None:
 
 
 def _count_line(agents: int, not_agents: int, shadowed: int) -> str:
+    if not agents and not not_agents:
+        return "0 agents. `claude-force init` writes some."
     parts = [f"{agents} agents"]
     if not_agents:
         parts.append(f"{not_agents} files are none")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claude_force.assembly import build_store, cache_folder, find_settings
+from claude_force.assembly.layers import build_store
+from claude_force.assembly.lookup import cache_folder, find_settings
 from claude_force.cli.durations import Duration
 from claude_force.cli.options import apply, config_option, json_option
 from claude_force.cli.render import print_json

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_force.assembly import base_url_of, find_settings
+from claude_force.assembly.lookup import base_url_of, find_settings
 from claude_force.cli.options import config_option, json_option
 from claude_force.cli.render import print_json
 from claude_force.config.environment import read_environment

@@ -175,7 +175,7 @@ async def open_orchestrator(
         async with build(base_url=options.base_url) as force:
             yield force
         return
-    from claude_force.assembly import cache_folder
+    from claude_force.assembly.lookup import cache_folder
     from claude_force.config.environment import read_environment
     from claude_force.simulator import Simulator
 

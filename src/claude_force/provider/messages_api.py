@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from claude_force._version import __version__
 from claude_force.config.proxies import Proxies
 from claude_force.domain.errors import CallError, ClosedError, TransportError
-from claude_force.domain.events import AnswerStarted, TextDelta
+from claude_force.domain.events import AnswerStarted, LimitsSeen, TextDelta
 from claude_force.provider.answer import AnswerAssembler
 from claude_force.provider.failures import quoted, response_failure
 from claude_force.provider.http.errors import ConnectFailedError, HttpError, SilentServerError
@@ -18,6 +18,7 @@ from claude_force.provider.http.target import parse_target
 from claude_force.provider.keys import check_key
 from claude_force.provider.sse import EventSplitter, EventTooLargeError
 from claude_force.provider.wire import MALFORMED, decode_event, encode_request
+from claude_force.resilience.rate_headers import read_rate_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,6 +117,10 @@ class MessagesApiClient:
         body = encode_request(request)
         head = f"{self._head}anthropic-version: {request.api_version}\r\ncontent-length: {len(body)}\r\n\r\n"
         status, headers = await connection.send(head.encode("ascii"), body)
+        if on_event is not None:
+            snapshot = read_rate_headers(headers.get, now_epoch_seconds=self._wall_clock())
+            if snapshot:
+                on_event(LimitsSeen(request.context.call_id, snapshot))
         if status != 200:
             raise response_failure(
                 status,

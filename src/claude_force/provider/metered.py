@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.errors import CallError
 from claude_force.domain.events import AnswerStarted
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from claude_force.domain.events import Event, EventListener
     from claude_force.domain.messages import MessageRequest, MessageResponse
     from claude_force.pricing.catalogue import PriceCatalogue
+    from claude_force.pricing.spending import Spending
     from claude_force.provider.client import ModelClient
+
+
+_NOTHING: Final = Decimal(0)
 
 
 def _now() -> datetime:
@@ -23,25 +28,65 @@ def _now() -> datetime:
 
 
 class MeteredClient:
-    """A `ModelClient` that fills in ``cost_usd`` of answers and of errors.
+    """A `ModelClient` that fills in ``cost_usd`` of answers and of errors, and keeps calls within budgets.
 
-    The price list is loaded in a thread while the first answer is on its way, so that no request waits for it.
-    A cost is None where the price of the model is unknown, never zero.
+    The worst case of a call is reserved in every budget before it is sent, and replaced by what it really cost after.
+    Without budgets the price list is loaded in a thread while the first answer is on its way, so that no request
+    waits for it. A cost is None where the price of the model is unknown, never zero.
+
+    Args:
+        inner: answers the requests.
+        catalogue: prices them.
+        spending: the budgets; None for none.
+        now: the wall clock, with a time zone: prices change by date.
     """
 
     def __init__(
-        self, inner: ModelClient, *, catalogue: PriceCatalogue, now: Callable[[], datetime] = _now
+        self,
+        inner: ModelClient,
+        *,
+        catalogue: PriceCatalogue,
+        spending: Spending | None = None,
+        now: Callable[[], datetime] = _now,
     ) -> None:
         self._inner = inner
         self._catalogue = catalogue
+        self._spending = spending
         self._now = now
 
     async def send(
         self, request: MessageRequest, on_event: EventListener | None = None
     ) -> MessageResponse:
-        """The answer to one request; see `ModelClient.send`."""
-        asked_at = self._now()
+        """The answer to one request; see `ModelClient.send`.
 
+        Raises:
+            BudgetExceededError: its worst case does not fit into a budget; nothing was sent.
+        """
+        asked_at = self._now()
+        if self._spending is None:
+            return await self._send(request, on_event, asked_at)
+        reservation = await self._spending.reserve(request, at=asked_at)
+        # Until it is known that nothing was sent, or what it cost, the worst case counts.
+        cost: Decimal | None = None
+        try:
+            response = await self._send(request, on_event, asked_at)
+            cost = response.cost_usd
+        except CallError as error:
+            cost = error.cost_usd if error.usages else _NOTHING
+            raise
+        finally:
+            await self._spending.settle(reservation, cost)
+        return response
+
+    async def aclose(self) -> None:
+        """Close the inner client and the ledger of the day."""
+        await self._inner.aclose()
+        if self._spending is not None:
+            self._spending.close()
+
+    async def _send(
+        self, request: MessageRequest, on_event: EventListener | None, asked_at: datetime
+    ) -> MessageResponse:
         def listen(event: Event) -> None:
             if type(event) is AnswerStarted:
                 self._catalogue.preload()
@@ -60,7 +105,3 @@ class MeteredClient:
         return replace(
             response, cost_usd=await self._catalogue.cost_usd(response.model, usages, at=asked_at)
         )
-
-    async def aclose(self) -> None:
-        """Close the inner client."""
-        await self._inner.aclose()

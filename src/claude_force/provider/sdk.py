@@ -14,15 +14,16 @@ from claude_force.domain.errors import (
     OptionalDependencyError,
     TransportError,
 )
-from claude_force.domain.events import AnswerStarted, TextDelta
+from claude_force.domain.events import AnswerStarted, LimitsSeen, TextDelta
 from claude_force.domain.messages import API_VERSION
 from claude_force.provider.answer import AnswerAssembler
 from claude_force.provider.failures import quoted, response_failure
 from claude_force.provider.keys import check_key
 from claude_force.provider.wire import WireEvent, request_body
+from claude_force.resilience.rate_headers import read_rate_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from anthropic import APIStatusError, AsyncAnthropic
 
@@ -92,6 +93,7 @@ class AnthropicSdkClient:
                 error.usages = (answer.usage,)
             raise
         except self._sdk.APIStatusError as error:
+            self._tell_limits(error.response.headers, request.context.call_id, on_event)
             raise self._status_failure(error, answer) from error
         except Exception as error:
             # The package and the libraries below it raise what they like: a chunk that is not JSON surfaces as
@@ -118,6 +120,7 @@ class AnthropicSdkClient:
         stream = await self._open(request)
         async with stream:
             answer.request_id = stream.response.headers.get("request-id")
+            self._tell_limits(stream.response.headers, call_id, on_event)
             async for sdk_event in stream:
                 started = answer.started
                 text = answer.take(msgspec.convert(sdk_event.to_dict(), WireEvent))
@@ -139,6 +142,14 @@ class AnthropicSdkClient:
         if request.api_version != API_VERSION:
             extra["extra_headers"] = {"anthropic-version": request.api_version}
         return await self._client.messages.create(**body, **extra, stream=True)
+
+    def _tell_limits(
+        self, headers: Mapping[str, str], call_id: str, on_event: EventListener | None
+    ) -> None:
+        if on_event is not None:
+            snapshot = read_rate_headers(headers.get, now_epoch_seconds=self._wall_clock())
+            if snapshot:
+                on_event(LimitsSeen(call_id, snapshot))
 
     def _status_failure(self, error: APIStatusError, answer: AnswerAssembler) -> CallError:
         headers = error.response.headers

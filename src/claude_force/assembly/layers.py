@@ -1,0 +1,141 @@
+"""Builds the layers of a call around each other."""
+# ruff: noqa: PLC0415 - each layer is imported when it is built: start-up time
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from claude_force.assembly.lookup import limits_path
+from claude_force.config.settings import BudgetSettings
+from claude_force.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_force.cache.store import CacheStore
+    from claude_force.config.proxies import Proxies
+    from claude_force.config.settings import CacheSettings
+    from claude_force.pricing.catalogue import PriceCatalogue
+    from claude_force.pricing.spending import Spending
+    from claude_force.provider.client import ModelClient
+
+
+def build_transport(*, api_key: str, base_url: str, proxies: Proxies) -> ModelClient:
+    """The client that sends each request once, directly to the API."""
+    from claude_force.provider.messages_api import MessagesApiClient
+
+    return MessagesApiClient(api_key=api_key, base_url=base_url, proxies=proxies)
+
+
+def build_chain(
+    transport: ModelClient,
+    *,
+    origin: str,
+    max_concurrent: int,
+    max_retries: int,
+    timeout_seconds: float,
+    budgets: BudgetSettings,
+    state_folder: Path | None,
+) -> ModelClient:
+    """Every layer around ``transport``, outermost first: fallback, price and budget, then deadline, retries and limits.
+
+    Args:
+        transport: sends each request once.
+        origin: the base URL or platform; limits and breakers belong to it.
+        max_concurrent: requests of this process at the same time.
+        max_retries: requests of one call beyond the first.
+        timeout_seconds: the deadline of a call that names none.
+        budgets: what may be spent.
+        state_folder: where the processes of a user share limits, breakers and the budget of the day; None shares none.
+    """
+    from claude_force.pricing.catalogue import PriceCatalogue
+    from claude_force.provider.fallback import FallbackClient
+    from claude_force.provider.metered import MeteredClient
+    from claude_force.provider.resilient import ResilientClient
+    from claude_force.resilience.circuit_breakers import CircuitBreakers
+    from claude_force.resilience.governor import Governor
+    from claude_force.resilience.retries import RetryPolicy
+
+    limits, breakers = None, None
+    if state_folder is not None:
+        from claude_force.resilience.shared_breakers import SharedBreakers
+        from claude_force.resilience.shared_database import SharedDatabase
+        from claude_force.resilience.shared_limits import SharedLimits
+
+        database = SharedDatabase(limits_path(state_folder))
+        limits, breakers = SharedLimits(database), SharedBreakers(database)
+    resilient = ResilientClient(
+        transport,
+        governor=Governor(max_concurrent=max_concurrent, shared=limits),
+        breakers=CircuitBreakers(shared=breakers),
+        origin=origin,
+        policy=RetryPolicy(max_retries=max_retries),
+        timeout_seconds=timeout_seconds,
+    )
+    catalogue = PriceCatalogue()
+    spending = build_spending(budgets, catalogue, state_folder)
+    return FallbackClient(MeteredClient(resilient, catalogue=catalogue, spending=spending))
+
+
+def build_spending(
+    budgets: BudgetSettings, catalogue: PriceCatalogue, state_folder: Path | None
+) -> Spending | None:
+    """What keeps calls within the budgets; None where there are none."""
+    if budgets == BudgetSettings():
+        return None
+    from claude_force.pricing.day_ledger import DayLedger
+    from claude_force.pricing.spending import BudgetLimits, Spending
+
+    day_ledger = None
+    if budgets.per_day_usd is not None:
+        if state_folder is None:
+            raise ConfigError("A budget of the day needs a folder that all processes share.")
+        day_ledger = DayLedger(state_folder / "spending.db")
+    return Spending(
+        BudgetLimits(
+            per_call_usd=budgets.per_call_usd,
+            per_run_usd=budgets.per_run_usd,
+            per_agent_usd=budgets.per_agent_usd,
+            per_day_usd=budgets.per_day_usd,
+        ),
+        catalogue=catalogue,
+        day_ledger=day_ledger,
+    )
+
+
+def build_store(settings: CacheSettings, *, folder: Path, secret: str | None) -> CacheStore:
+    """The store of answers that the settings ask for; nothing is opened before it is used."""
+    from claude_force.cache.policy import Lifetimes
+    from claude_force.cache.store import open_store
+
+    return open_store(
+        folder,
+        lifetimes=Lifetimes(
+            ttl_seconds=settings.ttl_hours * 3600,
+            stale_while_revalidate_seconds=settings.stale_while_revalidate_seconds,
+            stale_if_error_seconds=settings.stale_if_error_seconds,
+        ),
+        max_bytes=int(settings.max_size_mb * 1_048_576),
+        secret=secret,
+        use_integrity_check=settings.use_integrity_check,
+    )
+
+
+def build_cached(
+    inner: ModelClient, settings: CacheSettings, *, origin: str, folder: Path, secret: str | None
+) -> ModelClient:
+    """``inner`` behind the response cache in ``folder``."""
+    from claude_force.cache.machine_lock import MachineLock
+    from claude_force.cache.policy import shares_failure
+    from claude_force.cache.single_flight import SingleFlight
+    from claude_force.provider.cached import CachedClient
+
+    return CachedClient(
+        inner,
+        store=build_store(settings, folder=folder, secret=secret),
+        flights=SingleFlight(
+            machine_lock=MachineLock(folder / "flights"), shares_failure=shares_failure
+        ),
+        origin=origin,
+        exclude_agents=settings.exclude_agents,
+    )

@@ -1,0 +1,163 @@
+"""Everything that an orchestrator runs on, made when it is first needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from claude_force.assembly.layers import build_cached, build_chain, build_transport
+from claude_force.assembly.lookup import (
+    api_key_of,
+    base_url_of,
+    build_registry,
+    cache_folder,
+    find_settings,
+)
+from claude_force.assembly.options import check_number
+from claude_force.config.environment import read_environment
+from claude_force.domain.errors import ClosedError
+
+if TYPE_CHECKING:
+    from claude_force.agents.registry import AgentRegistry
+    from claude_force.assembly.options import RuntimeOptions
+    from claude_force.config.settings import BudgetSettings, Settings
+    from claude_force.provider.client import ModelClient
+
+
+class Borrowed:
+    """A client that belongs to the caller: closing it does nothing."""
+
+    def __init__(self, client: ModelClient) -> None:
+        self.send = client.send
+
+    async def aclose(self) -> None:
+        """Leave it open."""
+
+
+class Runtime:
+    """Settings, agents and the chain of layers, each made when it is first needed and then kept.
+
+    Args:
+        options: what the caller decides.
+        client: answers the requests instead of a connection to the API; it belongs to the caller and stays open.
+    """
+
+    def __init__(self, options: RuntimeOptions, *, client: ModelClient | None = None) -> None:
+        self._options = options
+        self._given_client = client
+        self._environment = read_environment()
+        self._timeout_seconds = options.timeout_seconds
+        self._settings: Settings | None = None
+        self._registry: AgentRegistry | None = None
+        self._chain: ModelClient | None = None
+        self._closed = False
+        # Threads may make the first call at the same time: a second chain would have limits of its own.
+        self._building = Lock()
+
+    @property
+    def settings(self) -> Settings:
+        """What ``claude.json`` says, or the defaults."""
+        if self._settings is None:
+            self._settings = find_settings(self._options.config_path, self._environment)
+        return self._settings
+
+    @property
+    def registry(self) -> AgentRegistry:
+        """The agents of every scope."""
+        if self._registry is None:
+            self._registry = build_registry(
+                self.settings, self._environment, agents_dir=self._options.agents_dir
+            )
+        return self._registry
+
+    @property
+    def max_concurrent(self) -> int:
+        """Requests under way at the same time."""
+        return self._options.max_concurrent or self.settings.performance.max_concurrent_agents
+
+    @property
+    def max_retries(self) -> int:
+        """Requests of one call beyond the first."""
+        given = self._options.max_retries
+        return self.settings.performance.max_retries if given is None else given
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Deadline of a call that names none."""
+        return self._timeout_seconds or self.settings.performance.timeout_seconds
+
+    @timeout_seconds.setter
+    def timeout_seconds(self, value: float) -> None:
+        check_number("timeout_seconds", value, minimum=0.001)
+        self._timeout_seconds = value
+
+    def client(self) -> ModelClient:
+        """The whole chain.
+
+        Raises:
+            MissingCredentialsError: there is no key.
+            ConfigError: the key or the address cannot be used.
+            ClosedError: `aclose` was called.
+        """
+        chain = self._chain
+        if chain is None:
+            with self._building:
+                if self._closed:
+                    raise ClosedError("This orchestrator is closed; make a new one.")
+                chain = self._chain = self._chain or self._build()
+        return chain
+
+    async def aclose(self) -> None:
+        """Close what was made here; a second call does nothing."""
+        with self._building:
+            self._closed = True
+            chain, self._chain = self._chain, None
+        if chain is not None:
+            await chain.aclose()
+
+    def _build(self) -> ModelClient:
+        given, options = self._given_client, self._options
+        transport = self._own_transport() if given is None else given
+        # A client that does not say for which provider it speaks is a double or a stranger: it shares nothing.
+        origin: str | None = options.cache_origin or getattr(transport, "origin", None)
+        chain = build_chain(
+            transport if given is None else Borrowed(given),
+            origin=origin or "",
+            max_concurrent=self.max_concurrent,
+            max_retries=self.max_retries,
+            timeout_seconds=self.timeout_seconds,
+            budgets=self._budgets(),
+            state_folder=None
+            if origin is None
+            else options.state_dir or self._environment.state_home,
+        )
+        return self._cached(chain, origin)
+
+    def _budgets(self) -> BudgetSettings:
+        budgets, own = self.settings.budgets, self._options.budget_usd
+        return budgets if own is None else replace(budgets, per_run_usd=own)
+
+    def _cached(self, chain: ModelClient, origin: str | None) -> ModelClient:
+        """The chain behind the response cache, where there is to be one."""
+        settings, options = self.settings.cache, self._options
+        enabled = settings.enabled if options.enable_cache is None else options.enable_cache
+        if not enabled or origin is None:
+            return chain
+        ttl_hours = (
+            settings.ttl_hours if options.cache_ttl_hours is None else options.cache_ttl_hours
+        )
+        return build_cached(
+            chain,
+            replace(settings, ttl_hours=ttl_hours),
+            origin=origin,
+            folder=options.cache_dir or cache_folder(self._environment),
+            secret=options.cache_secret or self._environment.cache_secret,
+        )
+
+    def _own_transport(self) -> ModelClient:
+        return build_transport(
+            api_key=api_key_of(self._options.api_key, self._environment),
+            base_url=base_url_of(self._options.base_url, self._environment),
+            proxies=self._environment.proxies,
+        )
