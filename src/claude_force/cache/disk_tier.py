@@ -119,7 +119,8 @@ class DiskTier:
         """Remove the entries of an agent, older than a moment, or all; how many."""
 
         def work() -> int:
-            committer = self._open_committer()
+            # A file is not made for the sake of emptying it.
+            committer = self._open_committer() if self._path.exists() else None
             return 0 if committer is None else committer.clear(agent_name, created_before)
 
         return self._writer.exclusively(lambda: self._guarded(work)) or 0
