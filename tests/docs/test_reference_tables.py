@@ -26,7 +26,7 @@ def field_row(field: Field) -> str:
         default = f"{field.default:g}"
     numeric = field.kind in {"int", "number"}
     bounds = f"{field.minimum:,} to {field.maximum:,}" if numeric else ""
-    cells = (f"`{field.path}`", KINDS[field.kind], default, bounds, field.meaning)
+    cells = (f"`{field.path}`", KINDS.get(field.kind, field.kind), default, bounds, field.meaning)
     return "| " + " | ".join(cells) + " |"
 
 
