@@ -165,7 +165,7 @@ def import_answers(  # noqa: PLR0917 - click passes options by name
     as_json: bool,
 ) -> None:
     """Take the answers of FILE; those that another secret signed are refused (exit code 1)."""
-    with _open(config, folder, simulated) as (store, _):
+    with _open(config, folder, simulated, may_be_new=True) as (store, _):
         taken, refused = store.import_from(file)
     if as_json:
         print_json({"file": str(file), "imported": taken, "refused": refused})
@@ -181,12 +181,17 @@ def import_answers(  # noqa: PLR0917 - click passes options by name
 
 @contextmanager
 def _open(
-    config: Path | None, folder: Path | None, simulated: bool
+    config: Path | None, folder: Path | None, simulated: bool, *, may_be_new: bool = False
 ) -> Iterator[tuple[CacheStore, Path]]:
+    """The cache and its place; nothing is made there by looking.
+
+    Raises:
+        InputError: the user names a folder that is not there. Their own is only empty so far.
+    """
     environment = read_environment()
     settings = find_settings(config, environment).cache
     place = folder or cache_folder(environment, simulated=simulated)
-    if not place.is_dir():
+    if folder is not None and not may_be_new and not folder.is_dir():
         raise InputError(
             f"There is no cache at {str(place)!r} yet; it is made by the first answer."
         )
