@@ -9,7 +9,7 @@ from server import PIECE
 LEAN_CALLS = 600
 HEAVY_CALLS = 150
 WORKLOAD = (
-    "One request with a system text of 2.9 KB and a one-line task, answered at once by 69 characters in eight events "
+    "One request with a system text of 2.9 KB and a one-line task, another one each time, answered at once by 69 characters in eight events "
     "(SDK JSON: in one JSON body).\nWhole path: run_agent with the response cache off. Bare: the HTTP library, msgspec "
     "and the decoding of the same events.\nCPU: user and system time of the contender's process, all threads, by call; "
     "one sample a batch, after a warm-up.\nEach contender in a process of its own, in turns; the server in another."

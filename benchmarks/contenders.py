@@ -7,6 +7,7 @@ Every one sends the same model, system text and task, reads the answer as it arr
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ _HEADERS = {
 }
 
 
+_numbers = count(1)
+
+
+def next_task() -> str:
+    """Another task each time, so that nothing which remembers requests has an advantage."""
+    return f"{TASK} It is number {next(_numbers)}."
+
+
 def write_agent(folder: Path) -> None:
     """The agent that our own path runs, with the same system text."""
     folder.joinpath(f"{AGENT}.md").write_text(
@@ -43,7 +52,7 @@ def _request() -> dict[str, Any]:
         "model": MODEL,
         "max_tokens": MAX_TOKENS,
         "system": [{"type": "text", "text": SYSTEM}],
-        "messages": [{"role": "user", "content": [{"type": "text", "text": TASK}]}],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": next_task()}]}],
     }
 
 
@@ -114,7 +123,7 @@ async def run_agent(base_url: str, agents: Path, concurrency: int) -> AsyncItera
     ) as force:
 
         async def call() -> str:
-            return (await force.run_agent(AGENT, TASK)).text
+            return (await force.run_agent(AGENT, next_task())).text
 
         yield call
 
