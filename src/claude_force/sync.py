@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import threading
 import weakref
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from anyio.from_thread import start_blocking_portal
@@ -93,7 +93,6 @@ class AgentOrchestrator:
         self._portal: BlockingPortal | None = None
         self._portal_context: AbstractContextManager[BlockingPortal] | None = None
         self._closed = False
-        self._at_exit: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -112,8 +111,6 @@ class AgentOrchestrator:
                 portal.call(self._force.aclose)
             finally:
                 context.__exit__(None, None, None)
-                if self._at_exit is not None:
-                    atexit.unregister(self._at_exit)
 
     @property
     def config(self) -> Settings:
@@ -148,6 +145,10 @@ class AgentOrchestrator:
     @timeout_seconds.setter
     def timeout_seconds(self, value: float) -> None:
         self._force.timeout_seconds = value
+
+    def stop(self) -> None:
+        """Send nothing more in the runs that go on; see `AsyncAgentOrchestrator.stop`."""
+        self._force.stop()
 
     def execute_agent(
         self,
@@ -279,14 +280,23 @@ class AgentOrchestrator:
             if self._portal is None:
                 self._portal_context = start_blocking_portal(name="claude-force")
                 self._portal = self._portal_context.__enter__()
-                # The end of the process would wait for ever for a thread that does not run any more. A weak reference,
-                # so that an orchestrator that is dropped goes, and its thread with it.
-                self._at_exit = partial(_close, weakref.ref(self))
-                atexit.register(self._at_exit)
+                _at_exit(partial(_close, weakref.ref(self)))
             return self._portal
 
 
+def _at_exit(close: Callable[[], None]) -> None:
+    """Have ``close`` called at the end of the process, while threads still run.
+
+    Otherwise the end of the interpreter waits for ever for the portal's thread, which does not run any more by then.
+    `atexit` comes too late: `concurrent.futures` has stopped lending threads, which closing may need. It makes its own
+    arrangements in the way that is used here, and what is registered last is called first.
+    """
+    import_module("concurrent.futures.thread")
+    threading._register_atexit(close)  # type: ignore[attr-defined] # noqa: SLF001 - see above; in all Pythons since 3.9
+
+
 def _close(reference: weakref.ref[AgentOrchestrator]) -> None:
+    # Weak, so that an orchestrator that is dropped goes, and its thread with it.
     force = reference()
     if force is not None:
         force.close()

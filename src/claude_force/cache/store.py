@@ -226,11 +226,7 @@ class CacheStore:
 
     async def aclose(self) -> None:
         """``close`` beside the event loop."""
-        try:
-            await asyncio.to_thread(self.close)
-        except RuntimeError:
-            # The interpreter is ending and lends no thread any more; a second `close` does nothing.
-            self.close()
+        await asyncio.to_thread(self.close)
 
     def start_over_after_fork(self) -> None:
         """Let go of the thread that stayed in the parent process."""
