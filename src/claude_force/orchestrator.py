@@ -8,6 +8,7 @@ from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
+from weakref import WeakSet
 
 from claude_force.agents.calls import AgentCall
 from claude_force.agents.request_memo import RequestMemo
@@ -16,6 +17,7 @@ from claude_force.assembly.runtime import Runtime
 from claude_force.domain.errors import (
     CallError,
     ClaudeForceError,
+    RunStoppedError,
 )
 from claude_force.domain.messages import USE_CACHE, CallContext
 from claude_force.domain.partial_failure import PartialFailureError
@@ -96,6 +98,8 @@ class AsyncAgentOrchestrator:
         self.config_path = Path(config_path) if config_path is not None else None
         self._listeners = tuple(listeners)
         self._requests = RequestMemo()
+        # Runs of many calls that go on; what nobody holds any more has ended.
+        self._runs: WeakSet[RunStop] = WeakSet()
         self._runtime = Runtime(
             RuntimeOptions(
                 config_path=self.config_path,
@@ -154,6 +158,19 @@ class AsyncAgentOrchestrator:
     @timeout_seconds.setter
     def timeout_seconds(self, value: float) -> None:
         self._runtime.timeout_seconds = value
+
+    def stop(self) -> None:
+        """Send nothing more in the runs that go on: `run_many`, `execute_multiple` and workflows.
+
+        Requests on the wire are let end, and their results come as usual; every other call of those runs ends in a
+        `RunStoppedError`. Runs that start later are not touched.
+        """
+        for run in tuple(self._runs):
+            run.stop(RunStoppedError("the user has stopped the run", attempts=0))
+
+    def _new_stop(self, run: RunStop) -> RunStop:
+        self._runs.add(run)
+        return run
 
     async def load_config(self) -> Settings:
         """The settings, read now if they were not yet."""
@@ -275,7 +292,7 @@ class AsyncAgentOrchestrator:
         from claude_force.workflows.run_stop import RunStop  # noqa: PLC0415 - as above
 
         self._runtime.client()
-        stop = RunStop(_stops_run)
+        stop = self._new_stop(RunStop(_stops_run))
 
         async def run_call(call: AgentCall) -> AgentResult:
             return await self._run(call, stop=stop)
@@ -340,7 +357,7 @@ class AsyncAgentOrchestrator:
         for step in accepted.steps:
             step_call(step, task, files, {}).to_request(self.registry, CallContext())
         run_id = _new_id()
-        stop = RunStop(_stops_run)
+        stop = self._new_stop(RunStop(_stops_run))
 
         async def run_step(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
             call = step_call(step, task, files, answers, cache)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final, TextIO
 
 from claude_force.agents.cleaning import clean_text
-from claude_force.domain.events import AttemptFailed, TextDelta
+from claude_force.domain.events import AttemptFailed, FellBack, TextDelta
 
 if TYPE_CHECKING:
     from claude_force.domain.events import Event
@@ -25,7 +25,10 @@ class AnswerPrinter:
         self._out = out
         self._notices = notices
         self._ends_in_newline = True
+        # What was written last belongs to an attempt that failed for good.
+        self._is_void = False
         self._start = _file_position(out)
+        self._written_bytes = 0
 
     def __call__(self, event: Event) -> None:
         """Print what the event adds."""
@@ -37,6 +40,14 @@ class AnswerPrinter:
             )
             if event.text_was_sent:
                 self._take_back()
+        elif isinstance(event, AttemptFailed):
+            self._is_void = event.text_was_sent
+        elif isinstance(event, FellBack):
+            self._notices.write(
+                f"{event.failed_model} cannot answer ({event.error_kind}); asking {event.next_model}.\n"
+            )
+            if self._is_void:
+                self._take_back()
 
     def end(self) -> None:
         """Finish the last line."""
@@ -46,27 +57,41 @@ class AnswerPrinter:
     def _write(self, text: str) -> None:
         if text:
             self._out.write(text)
+            self._written_bytes += len(text.encode(self._out.encoding or "utf-8", "replace"))
             self._out.flush()
             self._ends_in_newline = text.endswith("\n")
 
     def _take_back(self) -> None:
-        if self._start is None:
+        """Remove the void text where it can be removed, and mark it where it cannot."""
+        self._is_void = False
+        if self._start is not None and self._is_last():
+            os.ftruncate(self._out.fileno(), self._start)
+            os.lseek(self._out.fileno(), self._start, os.SEEK_SET)
+            self._written_bytes = 0
+            self._ends_in_newline = True
+        else:
             self.end()
             self._write(_VOID + "\n")
-            return
+
+    def _is_last(self) -> bool:
+        """Whether the file ends with what was written here: nobody else has written to it since."""
         self._out.flush()
-        os.ftruncate(self._out.fileno(), self._start)
-        os.lseek(self._out.fileno(), self._start, os.SEEK_SET)
-        self._ends_in_newline = True
+        end = (self._start or 0) + self._written_bytes
+        return os.fstat(self._out.fileno()).st_size == end
 
 
 def _file_position(out: TextIO) -> int | None:
-    """Where a regular file will be written next; None for what cannot be cut back."""
+    """Where a regular file will be written next; None for what cannot be cut back.
+
+    A file that is appended to belongs to others too, and its position says nothing about where the next text lands.
+    """
+    import fcntl
     import stat
 
     try:
         descriptor = out.fileno()
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        appends = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
+        if appends or not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
         out.flush()
         return os.lseek(descriptor, 0, os.SEEK_CUR)

@@ -49,6 +49,7 @@ def demo(paths: tuple[str, ...], scenario: str) -> None:
         no_cache=True,
         refresh=False,
         max_age=None,
+        budget=None,
         as_json=False,
     )
     result = asyncio.run(_execute(files, options))

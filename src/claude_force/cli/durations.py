@@ -1,8 +1,9 @@
-"""Durations as a person writes them."""
+"""Durations and amounts as a person writes them."""
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -29,6 +30,21 @@ class Duration(click.ParamType[float]):
                 f"{value!r} is no duration; write something like 90s, 15m, 1h or 7d.", param, ctx
             )
         return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+class Dollars(click.ParamType[Decimal]):
+    """An amount in dollars, such as ``2.50``; the value is exact."""
+
+    name = "dollars"
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> Decimal:  # noqa: ANN401 - click's
+        """The amount."""
+        from claude_force.config.budgets import dollars
+
+        amount = dollars(value.removeprefix("$") if isinstance(value, str) else value)
+        if amount is None:
+            self.fail(f"{value!r} is no amount; write something like 2.50.", param, ctx)
+        return amount
 
 
 def age(seconds: float) -> str:

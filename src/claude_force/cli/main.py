@@ -29,6 +29,12 @@ _COMMANDS: Final = {
         "claude_force.cli.cache:cache",
         "Look into the response cache, clear, check, export, import.",
     ),
+    "ctl": Entry(
+        "claude_force.cli.ctl:ctl", "Show and change limits, pause and resume, while runs go on."
+    ),
+    "health": Entry(
+        "claude_force.cli.health:health", "Show circuit breakers, last errors and limits seen."
+    ),
     "config": Entry("claude_force.cli.config:config", "Show, check and migrate claude.json."),
     "simulate": Entry(
         "claude_force.cli.simulate:simulate", "Serve the built-in simulator of the API."
@@ -84,10 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every error ends in a message, none in a traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = cli.main(
-            args=list(arguments) if arguments is not None else None, standalone_mode=False
-        )
+        code = cli.main(args=given, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -95,10 +100,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo("Interrupted.", err=True)
         return _INTERRUPTED
     except ClaudeForceError as error:
-        from claude_force.agents.cleaning import clean_text
-
-        click.echo(clean_text(f"Error: {error}"), err=True)
-        return error.exit_code
+        return _tell(error, as_json="--json" in given)
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does; the interpreter must not complain about it either.
         sys.stdout = None
@@ -109,3 +111,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"Error: {error.filename or 'Output'}: {error.strerror or error}.", err=True)
         return _UNEXPECTED
     return code if isinstance(code, int) else 0
+
+
+def _tell(error: ClaudeForceError, *, as_json: bool) -> int:
+    from claude_force.agents.cleaning import clean_text
+    from claude_force.cli.render import error_json, print_json
+    from claude_force.domain.partial_failure import PartialFailureError
+
+    # After a partial failure the command has printed what was finished, and each failure in its place.
+    if as_json and not isinstance(error, PartialFailureError):
+        print_json({"ok": False, "error": error_json(error)})
+    click.echo(clean_text(f"Error: {error}"), err=True)
+    return error.exit_code

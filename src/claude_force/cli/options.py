@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from claude_force.cli.durations import Duration
+from claude_force.cli.durations import Dollars, Duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+    from decimal import Decimal
 
     from claude_force.domain.events import EventListener
     from claude_force.domain.messages import CacheUse, Effort
@@ -38,6 +39,7 @@ class RunOptions:
     no_cache: bool
     refresh: bool
     max_age: float | None
+    budget: Decimal | None
     as_json: bool
 
     @property
@@ -59,6 +61,8 @@ class AnswerOptions:
     model: str | None
     max_tokens: int
     effort: Effort | None
+    # None takes the agent's own chain.
+    fallback: tuple[str, ...] | None
 
 
 def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -108,6 +112,12 @@ run_options = apply(
         "--scenario", metavar="NAME|FILE", help="How the simulator behaves; implies --simulate."
     ),
     click.option(
+        "--budget",
+        type=Dollars(),
+        metavar="DOLLARS",
+        help="What this run may cost; a call that might exceed it is not sent.",
+    ),
+    click.option(
         "--no-cache", is_flag=True, help="Neither look into the response cache nor fill it."
     ),
     click.option("--refresh", is_flag=True, help="Ask again, and store what comes back."),
@@ -131,6 +141,11 @@ answer_options = apply(
         type=click.Choice(["low", "medium", "high", "max"]),
         help="How hard the model thinks.",
     ),
+    click.option(
+        "--fallback",
+        metavar="MODEL,…",
+        help="Models to ask, in this order, when the first cannot answer.",
+    ),
 )
 file_option = click.option(
     "--file",
@@ -148,9 +163,18 @@ def split_options(values: dict[str, Any]) -> tuple[RunOptions, AnswerOptions]:
         model=values.pop("model", None),
         max_tokens=values.pop("max_tokens", 4096),
         effort=values.pop("effort", None),
+        fallback=_names(values.pop("fallback", None)),
     )
     names = RunOptions.__dataclass_fields__
     return RunOptions(**{name: values.pop(name) for name in names}), answer
+
+
+def _names(written: str | None) -> tuple[str, ...] | None:
+    return (
+        None
+        if written is None
+        else tuple(part.strip() for part in written.split(",") if part.strip())
+    )
 
 
 @asynccontextmanager
@@ -168,6 +192,7 @@ async def open_orchestrator(
             max_retries=options.max_retries,
             timeout_seconds=options.timeout,
             agents_dir=options.agents,
+            budget_usd=options.budget,
             listeners=listeners,
         )
 
@@ -175,16 +200,18 @@ async def open_orchestrator(
         async with build(base_url=options.base_url) as force:
             yield force
         return
-    from claude_force.assembly.lookup import cache_folder
+    from claude_force.assembly.lookup import cache_folder, state_folder
     from claude_force.config.environment import read_environment
     from claude_force.simulator import Simulator
 
     click.echo("Simulated: no model runs, the answers are made up.", err=True)
     scenario = options.scenario or _DEFAULT_SCENARIO
+    environment = read_environment()
     # The port changes with every run, the answers do not; and they must not displace paid ones.
     kept = {
         "cache_origin": f"simulator {scenario}",
-        "cache_dir": cache_folder(read_environment(), simulated=True),
+        "cache_dir": cache_folder(environment, simulated=True),
+        "state_dir": state_folder(environment, simulated=True),
     }
     async with (
         Simulator(scenario=scenario) as simulator,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claude_force.agents.cleaning import clean_text
+from claude_force.domain.errors import CallError, IncompleteAnswerError
 from claude_force.workflows.json_lines import json_line
 
 if TYPE_CHECKING:
@@ -47,8 +48,11 @@ def summary(result: AgentResult) -> str:
     if result.cached is not None:
         return f"{result.agent_name} · {result.model} · {cached(result.cached)} · {result.seconds * 1000:.0f} ms"
     retried = f" · {result.attempts} attempts" if result.attempts > 1 else ""
+    model = result.model
+    if result.fallback_from is not None:
+        model = f"{result.model} (fallback: {result.fallback_from} could not answer)"
     return (
-        f"{result.agent_name} · {result.model} · {tokens(result.usage)} · {dollars(result.cost_usd)} · "
+        f"{result.agent_name} · {model} · {tokens(result.usage)} · {dollars(result.cost_usd)} · "
         f"{result.seconds:.1f} s{retried}"
     )
 
@@ -71,6 +75,7 @@ def result_json(result: AgentResult) -> dict[str, Any]:
         "stop_reason": result.stop_reason,
         "model": result.model,
         "requested_model": result.requested_model,
+        "fallback_from": result.fallback_from,
         "usage": usage_json(result.usage),
         "cost_usd": None if result.cost_usd is None else str(result.cost_usd),
         "cached": None if result.cached is None else _cached_json(result.cached),
@@ -101,8 +106,28 @@ def usage_json(usage: Usage) -> dict[str, int]:
 
 
 def error_json(error: ClaudeForceError) -> dict[str, Any]:
-    """An error as JSON: a stable word, and the message."""
-    return {"kind": error.kind, "message": str(error), "exit_code": error.exit_code}
+    """An error as JSON: a stable word, the message, and of a call what it took and what was left of its answer."""
+    fields: dict[str, Any] = {
+        "kind": error.kind,
+        "message": str(error),
+        "exit_code": error.exit_code,
+    }
+    if isinstance(error, CallError):
+        fields |= {
+            "status": error.status,
+            "request_id": error.request_id,
+            "attempts": error.attempts,
+            "usage": usage_json(error.usage),
+            "cost_usd": None
+            if error.usages and error.cost_usd is None
+            else str(error.cost_usd or 0),
+        }
+    if isinstance(error, IncompleteAnswerError):
+        fields |= {
+            "stop_reason": error.response.stop_reason,
+            "unfinished_text": error.response.text,
+        }
+    return fields
 
 
 def step_json(step: StepResult) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from claude_force.agents.calls import AgentCall
+from claude_force.cli.interrupt import interruptible
 from claude_force.cli.options import (
     answer_options,
     apply,
@@ -17,7 +18,7 @@ from claude_force.cli.options import (
     run_options,
     split_options,
 )
-from claude_force.domain.errors import ClaudeForceError, TaskError
+from claude_force.domain.errors import TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,29 +74,24 @@ def _run(name: str, task: str | None, values: dict[str, Any], *, from_stdin: boo
     values.pop("_async")
     patterns, stream = values.pop("files"), values.pop("stream")
     options, answer = split_options(values)
-    try:
-        text, piped = _task_and_stdin(task, from_stdin=from_stdin)
-        call = AgentCall(
-            agent_name=name,
-            task=text,
-            files=_attachments(patterns, piped),
-            model=answer.model,
-            max_tokens=answer.max_tokens,
-            effort=answer.effort,
-            cache=options.cache,
-        )
-        result = asyncio.run(_ask(call, options, stream=stream and not options.as_json))
-    except ClaudeForceError as error:
-        if options.as_json:
-            from claude_force.cli.render import error_json, print_json
-
-            print_json({"ok": False, "agent": name, "error": error_json(error)})
-        raise
-    _report(result, options, streamed=stream and not options.as_json)
+    text, piped = _task_and_stdin(task, from_stdin=from_stdin)
+    call = AgentCall(
+        agent_name=name,
+        task=text,
+        files=_attachments(patterns, piped),
+        model=answer.model,
+        max_tokens=answer.max_tokens,
+        effort=answer.effort,
+        cache=options.cache,
+        fallback=answer.fallback,
+    )
+    stream = stream and not options.as_json
+    result = asyncio.run(_ask(call, options, stream=stream))
+    _report(result, options, streamed=stream)
 
 
 async def _ask(call: AgentCall, options: RunOptions, *, stream: bool) -> AgentResult:
-    async with open_orchestrator(options) as force:
+    async with open_orchestrator(options) as force, interruptible(force):
         return await (_stream(force, call) if stream else force.run_call(call))
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from claude_force.cli.interrupt import interruptible
 from claude_force.cli.options import answer_options, open_orchestrator, run_options, split_options
-from claude_force.domain.errors import ConfigError, InputError, ItemsError
+from claude_force.domain.errors import ConfigError, InputError, ItemsError, RunStoppedError
 from claude_force.domain.partial_failure import PartialFailureError
 from claude_force.domain.results import AgentOutcome
 
@@ -86,12 +87,15 @@ async def _map(
             progress = stack.enter_context(MapProgress(total=len(plan.items), done=len(done)))
             calls = _Calls(plan, missing)
             try:
-                async for outcome in force.run_many(calls):
-                    _take(outcome, plan, results, progress, as_json=options.as_json)
+                async with interruptible(force) as interruption:
+                    async for outcome in force.run_many(calls):
+                        _take(outcome, plan, results, progress, as_json=options.as_json)
                 for outcome in calls.lost:
                     _take(outcome, plan, results, progress, as_json=options.as_json)
             finally:
                 progress.finish(out)
+    if interruption.count:
+        raise click.Abort
     if progress.failed:
         raise PartialFailureError(_failures(progress, len(plan.items), resumable=out is not None))
 
@@ -134,6 +138,9 @@ def _take(
     *,
     as_json: bool,
 ) -> None:
+    if isinstance(outcome.error, RunStoppedError):
+        # Not sent, so it is neither done nor failed: a rerun does it.
+        return
     entry = _entry(outcome, plan)
     if results is not None:
         results.append(entry)
@@ -199,6 +206,7 @@ def _call(item: MapItem, agent_name: str, answer: AnswerOptions) -> AgentCall:
         model=answer.model,
         max_tokens=answer.max_tokens,
         effort=answer.effort,
+        fallback=answer.fallback,
     )
 
 

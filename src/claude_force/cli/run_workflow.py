@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from claude_force.cli.interrupt import interruptible
 from claude_force.cli.options import file_option, open_orchestrator, run_options, split_options
 from claude_force.cli.render import (
     cached,
@@ -17,7 +18,7 @@ from claude_force.cli.render import (
     tokens,
     usage_json,
 )
-from claude_force.domain.errors import ClaudeForceError
+from claude_force.domain.errors import RunStoppedError
 from claude_force.domain.partial_failure import PartialFailureError
 
 if TYPE_CHECKING:
@@ -50,15 +51,8 @@ def workflow(name: str, task: str, sequential: bool, **values: Any) -> None:  # 
     values.pop("_async")
     patterns = values.pop("files")
     options, _ = split_options(values)
-    try:
-        files = collect_patterns(patterns)
-        result = asyncio.run(_execute(name, task, files, options, sequential=sequential))
-    except ClaudeForceError as error:
-        if options.as_json:
-            from claude_force.cli.render import error_json
-
-            print_json({"ok": False, "workflow": name, "error": error_json(error)})
-        raise
+    files = collect_patterns(patterns)
+    result = asyncio.run(_execute(name, task, files, options, sequential=sequential))
     report(result, as_json=options.as_json)
 
 
@@ -76,6 +70,7 @@ def report(result: WorkflowResult, *, as_json: bool) -> None:
 
     Raises:
         PartialFailureError: a step failed; everything that was finished is printed before.
+        click.Abort: the user has stopped the run.
     """
     if as_json:
         print_json(_workflow_json(result))
@@ -83,6 +78,12 @@ def report(result: WorkflowResult, *, as_json: bool) -> None:
         print_text(result.text)
     click.echo(_summary(result), err=True)
     failed = [step for step in result.steps.values() if step.state == "failed"]
+    if any(isinstance(step.error, RunStoppedError) for step in failed):
+        click.echo(
+            "Finished answers are in the response cache: the same command pays only for the rest.",
+            err=True,
+        )
+        raise click.Abort
     if failed:
         lines = "\n".join(f"  {step.step_id} ({step.agent_name}): {step.error}" for step in failed)
         raise PartialFailureError(f"{len(failed)} of {len(result.steps)} steps failed:\n{lines}")
@@ -103,7 +104,7 @@ def print_step(event: Event) -> None:
 async def _execute(
     name: str, task: str, files: tuple[Attachment, ...], options: RunOptions, *, sequential: bool
 ) -> WorkflowResult:
-    async with open_orchestrator(options) as force:
+    async with open_orchestrator(options) as force, interruptible(force):
         return await force.execute_workflow(
             name, task, files=files, sequential=sequential, cache=options.cache, on_event=print_step
         )

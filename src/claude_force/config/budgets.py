@@ -18,7 +18,7 @@ KEYS: Final = (*_AMOUNTS, _BY_AGENT)
 
 def dollars(value: object) -> Decimal | None:
     """An amount of 0 or more, exactly as it is written (a number or text); None where it is no such amount."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
         return None
     try:
         amount = Decimal(str(value))

@@ -25,6 +25,7 @@ r"""The error tree. Every error that leaves this package is a `ClaudeForceError`
     │   │   └── CircuitOpenError             not sent: the service has failed several times in a row
     │   ├── TransportError                   no connection, cut or broken stream
     │   ├── CallTimeoutError (TimeoutError)  9
+    │   ├── RunStoppedError            130   not sent: the user has stopped the run
     │   └── IncompleteAnswerError        6   refusal, cut off by max_tokens, empty
     ├── PartialFailureError              7   some items or steps failed (module partial_failure)
     └── ClosedError                          used after aclose()
@@ -233,6 +234,13 @@ class CallTimeoutError(CallError, TimeoutError):
 
     exit_code = 9
     kind = "timeout"
+
+
+class RunStoppedError(CallError):
+    """Not sent: the user has stopped the run. What was under way was let end."""
+
+    exit_code = 130
+    kind = "stopped"
 
 
 class IncompleteAnswerError(CallError):

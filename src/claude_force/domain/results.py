@@ -30,6 +30,8 @@ class AgentResult:
     model: str
     requested_model: str
     usage: Usage
+    # The model that was asked first, when another one of the fallback chain had to answer; None for the ordinary case.
+    fallback_from: str | None = None
     # Tokens of failed attempts before this answer, which the API may bill, one entry a request.
     lost_usages: tuple[Usage, ...] = ()
     # Dollars for `usage` and `lost_usages`; None where no price is known. Zero for a cache hit.

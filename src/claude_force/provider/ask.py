@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from claude_force.domain.errors import CallError
+from claude_force.domain.errors import CallError, ClaudeForceError
 from claude_force.domain.events import CallFailed, CallFinished, CallStarted
 from claude_force.domain.results import AgentResult
 from claude_force.provider.completeness import incomplete_answer
@@ -39,8 +39,9 @@ async def ask(
         response = await client.send(request, on_event)
         if not response.complete:
             raise incomplete_answer(request, response)
-    except CallError as error:
-        error.agent_name = context.agent_name
+    except ClaudeForceError as error:
+        if isinstance(error, CallError):
+            error.agent_name = context.agent_name
         if on_event is not None:
             seconds = time.monotonic() - began
             on_event(
@@ -61,6 +62,7 @@ def _result(request: MessageRequest, response: MessageResponse, seconds: float) 
         model=response.model,
         requested_model=request.model,
         usage=response.usage,
+        fallback_from=response.fallback_from,
         lost_usages=response.lost_usages,
         cost_usd=response.cost_usd,
         cached=response.cached,

@@ -98,6 +98,7 @@ def _result_fields(result: AgentResult) -> dict[str, object]:
         "input_tokens": result.usage.total_input_tokens,
         "output_tokens": result.usage.output_tokens,
         "cost_usd": None if result.cost_usd is None else str(result.cost_usd),
+        "fallback_from": result.fallback_from,
         "cached": result.cached.tier if result.cached else None,
         "attempts": result.attempts,
         "seconds": round(result.seconds, 3),

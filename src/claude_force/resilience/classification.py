@@ -17,6 +17,7 @@ from claude_force.domain.errors import (
     IncompleteAnswerError,
     InvalidRequestError,
     RateLimitError,
+    RunStoppedError,
     ServiceError,
     SpendLimitError,
     TransportError,
@@ -102,7 +103,7 @@ def rule_for(
     message: str = "",
 ) -> Rule:
     """The row of the table for an error that the API reported."""
-    if status is None or status < 400:
+    if status is None or status < 300:
         status = STATUS_BY_ERROR_TYPE.get(error_type or "", 500)
     for rule in RULES:
         if _matches(rule, status, error_type, error_code, message):
@@ -118,7 +119,7 @@ def action_for(error: CallError) -> Action:
     ``x-should-retry`` of the response overrides the status, except for a spend cap, which no retry can pass.
     """
     match error:
-        case SpendLimitError():
+        case SpendLimitError() | RunStoppedError():
             return Action.STOP_RUN
         case TransportError():
             return Action.RETRY

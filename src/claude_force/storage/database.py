@@ -191,10 +191,11 @@ def _lay_out(connection: sqlite3.Connection, schema: Schema) -> None:
 
 def _refuse_foreign_schema(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     """Recognise a database whose header carries no owner: it is ours to take only while it is empty."""
+    # Counted first: another process may lay out a fresh database between the two looks, and then the owner is there.
+    (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (owner,) = connection.execute("PRAGMA application_id").fetchone()
     if owner == schema.application_id:
         return
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if owner != 0 or objects:
         message = (
             f"{str(path)!r} is a database of another program; move it away or name another folder"

@@ -28,6 +28,10 @@ class RunStop:
         self._is_fatal = is_fatal
         self._cause: CallError | None = None
 
+    def stop(self, cause: CallError) -> None:
+        """Stop the run for a reason that no call has met."""
+        self._cause = self._cause or cause
+
     def consider(self, error: CallError) -> None:
         """Stop the run if ``error`` is fatal; the first one stays the cause."""
         if self._cause is None and self._is_fatal(error):

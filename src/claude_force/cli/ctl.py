@@ -1,0 +1,120 @@
+"""The group ``ctl``: show and change what all running processes may do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from claude_force.assembly.lookup import limits_path, state_folder
+from claude_force.cli.options import json_option
+from claude_force.cli.render import columns, print_json, terminal_width
+from claude_force.config.environment import read_environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_force.resilience.sharing import UserLimits
+
+simulated_option = click.option(
+    "--simulated", is_flag=True, help="Those of --simulate, which lie apart."
+)
+
+
+@click.group()
+def ctl() -> None:
+    """Show and change the limits of every run of this user, while they go on."""
+
+
+@ctl.command()
+@click.option(
+    "--max-concurrent",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Requests at the same time, over all processes; 0 for no limit.",
+)
+@click.option(
+    "--rpm",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Requests a minute, over all processes; 0 for no limit.",
+)
+@simulated_option
+@json_option
+def limits(max_concurrent: int | None, rpm: int | None, simulated: bool, as_json: bool) -> None:
+    """Show the limits, or change them; runs feel a change within a second."""
+    from claude_force.resilience.shared_view import change_limits
+
+    path = shared_path(simulated=simulated)
+    if max_concurrent is not None or rpm is not None:
+        change_limits(path, max_concurrent=max_concurrent, requests_per_minute=rpm)
+    _show(path, as_json=as_json)
+
+
+@ctl.command()
+@simulated_option
+@json_option
+def pause(simulated: bool, as_json: bool) -> None:
+    """Let no further request out; what is under way goes on."""
+    _set_paused(simulated=simulated, paused=True, as_json=as_json)
+
+
+@ctl.command()
+@simulated_option
+@json_option
+def resume(simulated: bool, as_json: bool) -> None:
+    """Let requests out again."""
+    _set_paused(simulated=simulated, paused=False, as_json=as_json)
+
+
+def shared_path(*, simulated: bool) -> Path:
+    """The database in which the processes of this user meet."""
+    return limits_path(state_folder(read_environment(), simulated=simulated))
+
+
+def limits_json(user_limits: UserLimits) -> dict[str, Any]:
+    """What the user allows, as JSON."""
+    return {
+        "max_concurrent": user_limits.max_concurrent,
+        "requests_per_minute": user_limits.requests_per_minute,
+        "paused": user_limits.paused,
+    }
+
+
+def clock(epoch_seconds: float) -> str:
+    """A moment as a person reads it."""
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%H:%M:%S UTC")
+
+
+def _set_paused(*, simulated: bool, paused: bool, as_json: bool) -> None:
+    from claude_force.resilience.shared_view import change_limits
+
+    path = shared_path(simulated=simulated)
+    change_limits(path, paused=paused)
+    _show(path, as_json=as_json)
+
+
+def _show(path: Path, *, as_json: bool) -> None:
+    from claude_force.resilience.shared_view import read_state
+    from claude_force.resilience.sharing import UserLimits
+
+    state = read_state(path)
+    user_limits = UserLimits() if state is None else state.user_limits
+    processes = () if state is None else state.processes
+    if as_json:
+        running = [
+            {"pid": one.pid, "in_flight": one.in_flight, "waiting": one.waiting}
+            for one in processes
+        ]
+        print_json(limits_json(user_limits) | {"processes": running})
+        return
+    click.echo(f"paused: {'yes' if user_limits.paused else 'no'}")
+    click.echo(f"max concurrent, all processes: {user_limits.max_concurrent or 'no limit'}")
+    click.echo(f"requests a minute, all processes: {user_limits.requests_per_minute or 'no limit'}")
+    rows = [
+        (f"process {one.pid}", f"{one.in_flight} under way", f"{one.waiting} waiting")
+        for one in processes
+    ]
+    for line in columns(rows, width=terminal_width()) or ["no process is running"]:
+        click.echo(line)

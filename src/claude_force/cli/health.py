@@ -1,0 +1,109 @@
+"""``health``: is the service there, and how much of its limits is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from claude_force.cli.ctl import clock, limits_json, shared_path, simulated_option
+from claude_force.cli.options import json_option
+from claude_force.cli.render import columns, print_json, terminal_width
+
+if TYPE_CHECKING:
+    from claude_force.resilience.shared_view import SharedState
+
+
+@click.command()
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Exit code 1 while a breaker is open or the API asks to wait: for scripts.",
+)
+@simulated_option
+@json_option
+@click.pass_context
+def health(ctx: click.Context, check: bool, simulated: bool, as_json: bool) -> None:
+    """Show circuit breakers, last errors and limits, as the runs of this user have seen them. Sends nothing."""
+    from claude_force.resilience.shared_view import read_state
+
+    state = read_state(shared_path(simulated=simulated))
+    if state is None:
+        if as_json:
+            print_json({"healthy": True, "seen": False})
+        else:
+            click.echo("Nothing is known yet: no run of this user has called the API.")
+        return
+    if as_json:
+        print_json(_state_json(state))
+    else:
+        _print(state)
+    if check and not state.healthy:
+        ctx.exit(1)
+
+
+def _print(state: SharedState) -> None:
+    click.echo("healthy" if state.healthy else "NOT healthy")
+    if state.user_limits.paused:
+        click.echo("paused by `claude-force ctl pause`")
+    rows = [
+        ("breaker", key, "open" if one.opened_at else "closed", f"{one.failures} failures")
+        for key, one in state.breakers.items()
+    ]
+    rows += [
+        ("blocked", key, "until", clock(until))
+        for key, until in state.blocked_until_epoch_seconds.items()
+    ]
+    rows += [
+        (
+            "limit",
+            one.class_key,
+            f"{one.kind} {one.per_minute:,.0f} a minute",
+            f"{one.free:,.0f} free at {clock(one.reported_at_epoch_seconds)}",
+        )
+        for one in state.limits
+    ]
+    for line in columns(rows, width=terminal_width()):
+        click.echo(line)
+    for error in state.errors:
+        click.echo(
+            f"error  {error.class_key}  {error.kind}, {error.count} times, last {clock(error.last_at_epoch_seconds)}"
+        )
+        click.echo(f"       {error.message}")
+
+
+def _state_json(state: SharedState) -> dict[str, Any]:
+    return {
+        "healthy": state.healthy,
+        "seen": True,
+        "limits": limits_json(state.user_limits),
+        "breakers": {
+            key: {
+                "open": one.opened_at is not None,
+                "opened_at": one.opened_at,
+                "failures": one.failures,
+            }
+            for key, one in state.breakers.items()
+        },
+        "blocked_until": state.blocked_until_epoch_seconds,
+        "rate_limits": [
+            {
+                "class": one.class_key,
+                "kind": one.kind,
+                "per_minute": one.per_minute,
+                "free": one.free,
+                "reported_at": one.reported_at_epoch_seconds,
+            }
+            for one in state.limits
+        ],
+        "errors": [
+            {
+                "class": one.class_key,
+                "kind": one.kind,
+                "message": one.message,
+                "count": one.count,
+                "last_at": one.last_at_epoch_seconds,
+            }
+            for one in state.errors
+        ],
+    }
