@@ -40,7 +40,7 @@ def export_entries(path: Path, entries: Iterable[CacheEntry], signer: EntrySigne
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     except OSError as error:
-        message = f"cannot make {str(path)!r}: {error}; name a new file"
+        message = f"cannot make {str(path)!r}: {error.strerror or error}; name a new file"
         raise InputError(message) from error
     count = 0
     with os.fdopen(descriptor, "wb") as file:
@@ -73,5 +73,5 @@ def imported_entries(path: Path, signer: EntrySigner) -> Iterator[CacheEntry | N
                     continue
                 yield signer.unseal(record)
     except OSError as error:
-        message = f"cannot read {str(path)!r}: {error}"
+        message = f"cannot read {str(path)!r}: {error.strerror or error}"
         raise InputError(message) from error

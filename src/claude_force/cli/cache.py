@@ -134,7 +134,9 @@ def why(
         click.echo(
             f"nearest: {nearest.entry.key} · {nearest.entry.agent_name} · {nearest.entry.model}"
         )
-        click.echo(f"differs in: {', '.join(changed)}")
+        click.echo(
+            f"differs in: {', '.join(map(_readable, changed)) or 'nothing: it was asked anew'}"
+        )
 
 
 @cache.command("export")
@@ -223,6 +225,15 @@ def _entry(store: CacheStore, request: str) -> CacheEntry:
             "unfinished answers are never stored."
         )
     return newest
+
+
+def _readable(field: str) -> str:
+    """A field of the request as its user knows it."""
+    if field.startswith("system"):
+        return f"the agent's prompt ({field})"
+    if field.startswith("messages"):
+        return f"the task or what is attached to it ({field})"
+    return field
 
 
 def _worth(store: CacheStore) -> str:

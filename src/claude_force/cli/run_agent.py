@@ -18,7 +18,7 @@ from claude_force.cli.options import (
     run_options,
     split_options,
 )
-from claude_force.domain.errors import TaskError
+from claude_force.domain.errors import AttachmentError, TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,14 @@ _agent_options = apply(
 )
 
 
+def _only_dash(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value not in {None, "-"}:
+        raise click.BadParameter(
+            f"only '-' can stand here, for standard input; did you mean --task {value!r}?"
+        )
+    return value
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -53,7 +61,7 @@ Examples:
   git diff | claude-force run agent code-reviewer --task "Review this diff" -"""
 )
 @click.argument("name")
-@click.argument("stdin", required=False, type=click.Choice(["-"]), metavar="[-]")
+@click.argument("stdin", required=False, callback=_only_dash, metavar="[-]")
 @click.option("--task", "-t", help="What to do. With '-' alone, stdin is the task.")
 @_agent_options
 def agent(name: str, stdin: Literal["-"] | None, task: str | None, **values: Any) -> None:  # noqa: ANN401 - click's
@@ -132,6 +140,10 @@ def _task_and_stdin(task: str | None, *, from_stdin: bool) -> tuple[str, Attachm
     from claude_force.agents.attachments import stdin_attachment
 
     piped = stdin_attachment(sys.stdin.buffer.read())
+    if not piped.text.strip():
+        raise AttachmentError(
+            "Standard input is empty, so there is nothing to ask about; nothing was sent."
+        )
     return (piped.text, None) if task is None else (task, piped)
 
 

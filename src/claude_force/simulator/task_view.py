@@ -43,7 +43,7 @@ def describe_request(prompt: Prompt) -> list[str]:
     ]
     lines += [f"attached: {name} ({size})" for name, size in attachments[:MAX_ATTACHMENTS]]
     if len(attachments) > MAX_ATTACHMENTS:
-        lines.append(f"attached: {len(attachments) - MAX_ATTACHMENTS} more")
+        lines.append("attached: and more")
     first_lines = _first_lines(rest)
     if first_lines:
         lines += ["the task begins:", *(f"> {line}" for line in first_lines)]

@@ -8,7 +8,6 @@ import threading
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from claude_force.provider.http.connection import Connection
 from claude_force.provider.http.dialling import dial
 from claude_force.provider.http.errors import (
     BrokenConnectionError,
@@ -20,6 +19,7 @@ from claude_force.provider.http.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
+    from claude_force.provider.http.connection import Connection
     from claude_force.provider.http.target import Target
 
 # Load balancers drop idle connections after a minute or more; one that is younger is worth trying.
@@ -162,11 +162,17 @@ class ConnectionPool:
         proxy = self.target.proxy
         return f", through the proxy {proxy.host}:{proxy.port}" if proxy else ""
 
+    def _new_connection(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        # The parser comes with it, which a call that the cache answers does without.
+        from claude_force.provider.http.connection import Connection  # noqa: PLC0415 - start-up time
+
+        return Connection(loop, self._idle_timeout_seconds)
+
     async def _connect_directly(
         self, loop: asyncio.AbstractEventLoop, tls: ssl.SSLContext | None
     ) -> Connection:
         _, connection = await loop.create_connection(
-            lambda: Connection(loop, self._idle_timeout_seconds),
+            lambda: self._new_connection(loop),
             sock=await dial(loop, self.target.host, self.target.port),
             ssl=tls,
             server_hostname=self.target.host if tls else None,
@@ -179,7 +185,7 @@ class ConnectionPool:
         target, proxy = self.target, self.target.proxy
         assert proxy is not None  # noqa: S101 - the caller has asked
         transport, connection = await loop.create_connection(
-            lambda: Connection(loop, self._idle_timeout_seconds),
+            lambda: self._new_connection(loop),
             sock=await dial(loop, proxy.host, proxy.port),
         )
         if tls is None:
@@ -187,7 +193,7 @@ class ConnectionPool:
         try:
             await self._open_tunnel(connection)
             connection.detach()
-            tunnelled = Connection(loop, self._idle_timeout_seconds)
+            tunnelled = self._new_connection(loop)
             secure = await loop.start_tls(transport, tunnelled, tls, server_hostname=target.host)
         except BaseException:
             connection.abort()
