@@ -72,9 +72,8 @@ def test_why_of_an_empty_cache_says_what_can_be_named(cli: Cli) -> None:
 def test_stats_say_how_much_there_is_and_what_it_was_worth(
     cli: Cli, user_answers: AnswerFile
 ) -> None:
-    costs = []
-    for task in ("One", "Two"):
-        costs.append(cli("run", "agent", "alpha", "--task", task, "--json").json["cost_usd"])
+    ask = ("run", "agent", "alpha", "--json", "--task")
+    costs = [cli(*ask, task).json["cost_usd"] for task in ("One", "Two")]
     shown = cli("cache", "stats")
     assert shown.code == 0
     assert shown.out.splitlines() == [

@@ -35,8 +35,8 @@ def no_blocking() -> Iterator[None]:
 
 def opened(force: AsyncAgentOrchestrator) -> AsyncAgentOrchestrator:
     """With claude.json read, which happens once, at the first use."""
-    assert force.settings
-    assert force.registry
+    assert force.settings.cache.enabled
+    assert force.registry.get("alpha").name == "alpha"
     return force
 
 
@@ -118,15 +118,14 @@ def test_stale_answers_and_their_refreshes_block_nothing(  # noqa: PLR0917 - fil
 ) -> None:
     project.config(cache={"ttl_hours": 1, "stale_while_revalidate_seconds": 600})
 
-    force = opened(make_force(cache_dir=cache_dir))
-
-    async def main() -> None:
+    async def main(force: AsyncAgentOrchestrator) -> None:
+        # Closing waits for the refreshes.
         async with force:
-            for _ in range(3):
-                await asyncio.gather(
-                    *[force.run_agent("alpha", f"Look at {number}") for number in range(10)]
-                )
-                later(3900)
+            await asyncio.gather(
+                *[force.run_agent("alpha", f"Look at {number}") for number in range(10)]
+            )
 
-    asyncio.run(main())
-    assert simulator.stats.requests == 30
+    for round_number in (1, 2, 3):
+        asyncio.run(main(opened(make_force(cache_dir=cache_dir))))
+        assert simulator.stats.requests == 10 * round_number
+        later(3900)
