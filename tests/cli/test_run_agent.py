@@ -167,7 +167,7 @@ class TestInput:
         [
             (["alpha"], b"", 'There is no task. Give one with --task "…"'),
             (["alpha", "-t", "  "], b"", "The task is empty"),
-            (["alpha", "-"], b"", "The task is empty"),
+            (["alpha", "-"], b"", "Standard input is empty"),
             (
                 ["alpha", "-"],
                 b"\xff\xfe",
@@ -229,7 +229,6 @@ class TestExitCodes:
         ended = cli("run", "agent", "alpha", "-t", "x", "--max-retries", "0", "--json")
         assert ended.code == code
         assert ended.json["ok"] is False
-        assert ended.json["agent"] == "alpha"
         assert ended.json["error"]["kind"] == error
         assert ended.json["error"]["exit_code"] == code
 
@@ -330,8 +329,10 @@ class TestProcess:
         self, spawn: Spawn, simulator: SimulatorThread, project: Project
     ) -> None:
         simulator.queue_fault(Fault(kind=FaultKind.CUT, after_bytes=1_200))
-        out = project.write("out.txt", "kept\n")
-        with out.open("a", encoding="utf-8") as file:
+        out = project.root / "out.txt"
+        with out.open("w", encoding="utf-8") as file:
+            file.write("kept\n")
+            file.flush()
             running = spawn("run", "agent", "alpha", "-t", "x", stdout=file)
             running.communicate(timeout=60)
         assert running.returncode == 0
@@ -339,6 +340,20 @@ class TestProcess:
         assert text.startswith(f"kept\n{MARK}\n")
         assert text.count(MARK) == 1
         assert "void" not in text
+
+    def test_file_that_is_appended_to_is_marked_and_never_cut(
+        self, spawn: Spawn, simulator: SimulatorThread, project: Project
+    ) -> None:
+        simulator.queue_fault(Fault(kind=FaultKind.CUT, after_bytes=1_200))
+        out = project.write("out.txt", "kept\n")
+        with out.open("a", encoding="utf-8") as file:
+            running = spawn("run", "agent", "alpha", "-t", "x", stdout=file)
+            running.communicate(timeout=60)
+        assert running.returncode == 0
+        text = out.read_text("utf-8")
+        assert text.startswith(f"kept\n{MARK}\n")
+        assert text.count(MARK) == 2
+        assert text.count("[the answer broke off here and is void; it starts again below]\n") == 1
 
     def test_reader_that_leaves_gets_no_traceback(self, spawn: Spawn) -> None:
         running = spawn("run", "agent", "alpha", "-t", "x")
@@ -364,20 +379,35 @@ class TestProcess:
             assert "No space left on device" in err
             assert "Traceback" not in err
 
-    @pytest.mark.parametrize("number", [signal.SIGINT])
-    def test_interrupt_is_130_and_leaves_no_request(
-        self, spawn: Spawn, simulator: SimulatorThread, until: Callable[[Any], None], number: int
+    def test_second_interrupt_stops_at_once_with_130_and_leaves_no_request(
+        self, spawn: Spawn, simulator: SimulatorThread, until: Callable[[Any], None]
     ) -> None:
         simulator.queue_fault(Fault(kind=FaultKind.STALL, after_bytes=1_200))
         running = spawn("run", "agent", "alpha", "-t", "x")
         assert running.stdout is not None
+        assert running.stderr is not None
         running.stdout.read(len(MARK))
-        running.send_signal(number)
+        running.send_signal(signal.SIGINT)
+        while "Ctrl-C again stops at once" not in running.stderr.readline():
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=60)
         assert running.returncode == 130
-        assert err.endswith("Interrupted.\n")
         assert "Traceback" not in err
         until(lambda: simulator.stats.open_connections == 0)
+
+    def test_first_interrupt_lets_a_paid_answer_come_to_its_end(
+        self, spawn: Spawn, simulator: SimulatorThread
+    ) -> None:
+        simulator.queue_fault(Fault(kind=FaultKind.STALL, after_bytes=1_200, seconds=1.0))
+        running = spawn("run", "agent", "alpha", "-t", "x")
+        assert running.stdout is not None
+        running.stdout.read(len(MARK))
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+        assert simulator.stats.answers == 1
+        assert "nothing more is sent" in err
+        assert "Traceback" not in err
 
     def test_diff_is_piped_in(self, process: Process, simulator: SimulatorThread) -> None:
         ended = process("run", "agent", "alpha", "--task", "Review", "-", stdin="+ä\n")

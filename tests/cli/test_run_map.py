@@ -304,8 +304,8 @@ def test_second_map_to_the_same_file_is_refused(
     assert ended.code == 3
     assert "Another process is writing to 'out.jsonl'" in ended.err
     assert simulator.stats.requests == 1
-    running.send_signal(signal.SIGINT)
-    running.communicate(timeout=60)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
     assert cli(*MAP).code == 0
 
 
