@@ -35,7 +35,7 @@ class Ended:
     outcomes: dict[int, AgentOutcome]
     # The governor after the last outcome, before the close.
     governor: GovernorStatistics
-    tasks_left: set[asyncio.Task[Any] | None]
+    tasks_left: set[asyncio.Task[Any]]
 
 
 def run_all(simulator: SimulatorThread, state_dir: Path) -> Ended:
@@ -56,7 +56,7 @@ def run_all(simulator: SimulatorThread, state_dir: Path) -> Ended:
             (governor,) = (one for one in governors() if one not in earlier)
             statistics = governor.statistics()
         await client.aclose()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
+        left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
         return Ended(outcomes, statistics, left)
 
     return asyncio.run(main())
