@@ -67,7 +67,7 @@ if TYPE_CHECKING:
         MessageRequest,
         MessageResponse,
     )
-    from claude_force.domain.partial_failure import PartialFailureError
+    from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
     from claude_force.domain.results import AgentOutcome, AgentResult, StepResult, WorkflowResult
     from claude_force.domain.usage import Usage
     from claude_force.orchestrator import AsyncAgentOrchestrator
@@ -140,7 +140,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "MessageRequest",
         "MessageResponse",
     ),
-    "claude_force.domain.partial_failure": ("PartialFailureError",),
+    "claude_force.domain.partial_failure": ("PartialFailureError", "RunCappedError"),
     "claude_force.domain.results": ("AgentOutcome", "AgentResult", "StepResult", "WorkflowResult"),
     "claude_force.domain.usage": ("Usage",),
     "claude_force.orchestrator": ("AsyncAgentOrchestrator",),
@@ -201,6 +201,7 @@ __all__ = [
     "PartialFailureError",
     "RateLimitError",
     "ResponseCache",
+    "RunCappedError",
     "RunFinished",
     "RunStarted",
     "RunStoppedError",

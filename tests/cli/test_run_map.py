@@ -147,7 +147,7 @@ def test_spend_cap_stops_the_map_and_a_rerun_goes_on(
     project.items(*tasks(*(f"n{n}" for n in range(30))))
     simulator.queue_fault(Fault(kind=FaultKind.BILLING, match="Look at n10."))
     ended = cli(*MAP, "--max-concurrent", "1")
-    assert ended.code == 7
+    assert ended.code == 8
     assert simulator.stats.requests <= 12
     assert simulator.stats.answers >= 9
     paid = simulator.stats.answers

@@ -9,7 +9,7 @@ import claude_force
 from claude_force.config.fields import FIELDS, Field
 from claude_force.domain import errors
 from claude_force.domain.errors import ClaudeForceError
-from claude_force.domain.partial_failure import PartialFailureError
+from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
 
 DOCS = Path(__file__).parents[2] / "docs"
 HEAD = ("| field | kind | default | bounds | meaning |", "|---|---|---|---|---|")
@@ -34,7 +34,7 @@ def public_errors() -> dict[str, type[ClaudeForceError]]:
     found = [value for value in vars(errors).values() if isinstance(value, type)]
     return {
         error.__name__: error
-        for error in (*found, PartialFailureError)
+        for error in (*found, PartialFailureError, RunCappedError)
         if issubclass(error, ClaudeForceError)
     }
 

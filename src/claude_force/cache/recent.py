@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from claude_force.cache.answers import NOTHING_PAID, response_of
@@ -10,6 +9,8 @@ from claude_force.cache.fingerprint import request_key
 from claude_force.domain.messages import CacheHit, MessageResponse
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from claude_force.cache.entries import CacheEntry
     from claude_force.cache.fingerprint import CacheKey
     from claude_force.cache.store import Found
@@ -42,7 +43,8 @@ class RecentRequest:
         if self._entry is not entry or self._answer is None:
             self._answer = response_of(found)
             self._entry = entry
-            self._saved_usd = None if entry.cost_usd is None else Decimal(entry.cost_usd)
+            hit = None if self._answer is None else self._answer.cached
+            self._saved_usd = None if hit is None else hit.saved_usd
             return self._answer
         answer = self._answer
         # By hand: dataclasses.replace takes three times as long, and this runs at every hit.

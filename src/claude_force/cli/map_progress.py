@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 import click
 
 from claude_force.cli.render import dollars
+from claude_force.domain.errors import SpendLimitError
 from claude_force.domain.results import total_cost_usd
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class MapProgress:
         self._kept = done
         self.finished = 0
         self.failed = 0
+        # A spend cap stopped the run.
+        self.capped = False
         # The first failures, a line each.
         self.failures: list[str] = []
         self._costs: list[Decimal | None] = []
@@ -76,6 +79,7 @@ class MapProgress:
             self.finished += 1
         else:
             self.failed += 1
+            self.capped |= isinstance(outcome.error, SpendLimitError)
             if len(self.failures) < _MAX_FAILURES_NAMED:
                 first_line = str(outcome.error).split("\n", 1)[0]
                 self.failures.append(f"{outcome.item_id} ({outcome.agent_name}): {first_line}")

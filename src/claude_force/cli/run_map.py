@@ -14,7 +14,7 @@ import click
 from claude_force.cli.interrupt import interruptible
 from claude_force.cli.options import answer_options, open_orchestrator, run_options, split_options
 from claude_force.domain.errors import ConfigError, InputError, ItemsError, RunStoppedError
-from claude_force.domain.partial_failure import PartialFailureError
+from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
 from claude_force.domain.results import AgentOutcome
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ async def _map(
     if interruption.count:
         raise click.Abort
     if progress.failed:
-        raise PartialFailureError(_failures(progress, len(plan.items), resumable=out is not None))
+        raise (RunCappedError if progress.capped else PartialFailureError)(
+            _failures(progress, len(plan.items), resumable=out is not None)
+        )
 
 
 class _Calls:

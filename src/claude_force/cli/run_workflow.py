@@ -18,8 +18,8 @@ from claude_force.cli.render import (
     tokens,
     usage_json,
 )
-from claude_force.domain.errors import RunStoppedError
-from claude_force.domain.partial_failure import PartialFailureError
+from claude_force.domain.errors import RunStoppedError, SpendLimitError
+from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
 
 if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment
@@ -86,7 +86,10 @@ def report(result: WorkflowResult, *, as_json: bool) -> None:
         raise click.Abort
     if failed:
         lines = "\n".join(f"  {step.step_id} ({step.agent_name}): {step.error}" for step in failed)
-        raise PartialFailureError(f"{len(failed)} of {len(result.steps)} steps failed:\n{lines}")
+        capped = any(isinstance(step.error, SpendLimitError) for step in failed)
+        raise (RunCappedError if capped else PartialFailureError)(
+            f"{len(failed)} of {len(result.steps)} steps failed:\n{lines}"
+        )
 
 
 def print_step(event: Event) -> None:

@@ -28,6 +28,7 @@ r"""The error tree. Every error that leaves this package is a `ClaudeForceError`
     │   ├── RunStoppedError            130   not sent: the user has stopped the run
     │   └── IncompleteAnswerError        6   refusal, cut off by max_tokens, empty
     ├── PartialFailureError              7   some items or steps failed (module partial_failure)
+    │   └── RunCappedError               8   … because a spend cap stopped the run
     └── ClosedError                          used after aclose()
 
 Exit codes 0 (success), 1 (a check found something, or an unexpected failure), 2 (wrong command line) and

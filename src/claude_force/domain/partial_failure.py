@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from claude_force.domain.errors import ClaudeForceError
+from claude_force.domain.errors import ClaudeForceError, SpendLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,15 @@ class PartialFailureError(ClaudeForceError):
         kept = (
             f"the other {len(outcomes) - len(failed)} results are in the `outcomes` of this error"
         )
-        return cls(
+        capped = any(isinstance(outcome.error, SpendLimitError) for outcome in failed)
+        return (RunCappedError if capped else cls)(
             f"{len(failed)} of {len(outcomes)} calls failed; {kept}:\n" + "\n".join(lines),
             outcomes=outcomes,
         )
+
+
+class RunCappedError(PartialFailureError):
+    """A spend cap stopped the run; what was finished before is kept."""
+
+    exit_code = 8
+    kind = "spend_limit"
