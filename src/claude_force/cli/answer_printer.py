@@ -33,6 +33,9 @@ class AnswerPrinter:
     def __call__(self, event: Event) -> None:
         """Print what the event adds."""
         if isinstance(event, TextDelta):
+            if self._is_void:
+                # A stale answer of the cache, in place of the one that broke off.
+                self._take_back()
             self._write(clean_text(event.text))
         elif isinstance(event, AttemptFailed) and event.retry_in_seconds is not None:
             self._notices.write(
