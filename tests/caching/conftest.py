@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Long enough for every equal call to be on its way before the first answer is there.
 UNHURRIED = Scenario(
     latency=Latency(
-        distribution="fixed", first_event_median_seconds=0.5, output_tokens_per_second=1e9
+        distribution="fixed", first_event_median_seconds=0.3, output_tokens_per_second=1e9
     ),
 )
 
@@ -258,7 +258,7 @@ def start_caller(
 
 @pytest.fixture
 def unhurried() -> Scenario:
-    """The API takes half a second for an answer."""
+    """The API takes a third of a second for an answer."""
     return UNHURRIED
 
 

@@ -117,9 +117,9 @@ def test_a_hit_streams_its_text_once(make_force: MakeAsync, cache_dir: Path, pai
 
 
 def test_the_command_prints_a_hit_once_and_says_so_on_stderr(
-    process: Process, paid: Paid, project: Project
+    process: Process, cli: Cli, paid: Paid
 ) -> None:
-    bought, hit, whole = process(*RUN), process(*RUN), process(*RUN, "--no-stream")
+    bought, hit, whole = process(*RUN), process(*RUN), cli(*RUN, "--no-stream")
     assert (bought.code, hit.code, whole.code) == (0, 0, 0)
     assert "from the cache" not in bought.err
     assert "$0.0" in bought.err

@@ -345,3 +345,20 @@ def test_a_stale_answer_in_place_of_a_broken_stream_is_told_whole_and_marked_voi
         elif isinstance(event, TextDelta):
             text += event.text
     assert text == bought.text
+
+
+def test_the_command_line_leaves_no_half_answer_before_a_stale_one(
+    cli: Cli, project: Project, later: Later, simulator: SimulatorThread
+) -> None:
+    project.config(cache=FORGIVING, performance={"max_retries": 0})
+    run = ("run", "agent", "alpha", "--task", "Look at this")
+    bought = cli(*run)
+    later(HOUR + 300)
+    simulator.queue_fault(Fault(kind=FaultKind.CUT))
+    stale = cli(*run)
+    assert stale.code == 0
+    assert ", stale)" in stale.err
+    # Whatever was written of the broken answer is marked as void.
+    assert stale.out.endswith(bought.out)
+    before = stale.out.removesuffix(bought.out)
+    assert before == "" or before.endswith("is void; it starts again below]\n")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_force import ResponseCache
+from claude_force import InvalidRequestError, ResponseCache
+from claude_force.simulator import Fault, FaultKind, SimulatorThread
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.caching.conftest import AnswerFile, Ask
-    from tests.conftest import Cli, MakeAsync
+    from tests.conftest import Cli, MakeAsync, Project
 
 Paid = Callable[[], int]
 Tamper = Callable[["AnswerFile"], None]
@@ -308,3 +309,29 @@ def test_a_secret_that_was_replaced_means_misses_and_nothing_deleted(
     secret.write_bytes(kept)
     assert ask().cached is not None
     assert paid() == 2
+
+
+def test_an_edit_that_makes_no_sense_is_a_miss_also_without_the_integrity_check(  # noqa: PLR0917 - filled in by name
+    make_force: MakeAsync,
+    project: Project,
+    cache_dir: Path,
+    ask: Ask,
+    answers: AnswerFile,
+    simulator: SimulatorThread,
+) -> None:
+    project.config(cache={"use_integrity_check": False}, performance={"max_retries": 0})
+    cost = str(ask().cost_usd).encode()
+    (record,) = answers.records()
+    assert cost in record
+    answers.replace(0, record.replace(cost, b"?" * len(cost)))
+
+    async def main() -> None:
+        async with make_force(cache_dir=cache_dir) as force:
+            # Nothing comes in place of the edited one, so it is met again in memory.
+            simulator.queue_fault(Fault(kind=FaultKind.INVALID_REQUEST))
+            with pytest.raises(InvalidRequestError):
+                await force.run_agent("alpha", "Look at this")
+            assert (await force.run_agent("alpha", "Look at this")).cached is None
+            assert (await force.run_agent("alpha", "Look at this")).cached is not None
+
+    asyncio.run(main())
