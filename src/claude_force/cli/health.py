@@ -8,7 +8,7 @@ import click
 
 from claude_force.cli.ctl import clock, limits_json, shared_path, simulated_option
 from claude_force.cli.options import json_option
-from claude_force.cli.render import columns, print_json, terminal_width
+from claude_force.cli.render import print_json
 
 if TYPE_CHECKING:
     from claude_force.resilience.shared_view import SharedState
@@ -46,30 +46,22 @@ def _print(state: SharedState) -> None:
     click.echo("healthy" if state.healthy else "NOT healthy")
     if state.user_limits.paused:
         click.echo("paused by `claude-force ctl pause`")
-    rows = [
-        ("breaker", key, "open" if one.opened_at else "closed", f"{one.failures} failures")
-        for key, one in state.breakers.items()
-    ]
-    rows += [
-        ("blocked", key, "until", clock(until))
-        for key, until in state.blocked_until_epoch_seconds.items()
-    ]
-    rows += [
-        (
-            "limit",
-            one.class_key,
-            f"{one.kind} {one.per_minute:,.0f} a minute",
-            f"{one.free:,.0f} free at {clock(one.reported_at_epoch_seconds)}",
+    # Whole lines, not columns: a column that has to be cut would hide the figure at its end.
+    for key, breaker in state.breakers.items():
+        how = f"open since {clock(breaker.opened_at)}" if breaker.opened_at else "closed"
+        click.echo(f"breaker  {key}: {how}, {breaker.failures} failures in a row")
+    for key, until in state.blocked_until_epoch_seconds.items():
+        click.echo(f"blocked  {key}: the API asks to wait until {clock(until)}")
+    for limit in state.limits:
+        click.echo(
+            f"limit    {limit.class_key}: {limit.per_minute:,.0f} {limit.kind} a minute, "
+            f"{limit.free:,.0f} free at {clock(limit.reported_at_epoch_seconds)}"
         )
-        for one in state.limits
-    ]
-    for line in columns(rows, width=terminal_width()):
-        click.echo(line)
     for error in state.errors:
         click.echo(
-            f"error  {error.class_key}  {error.kind}, {error.count} times, last {clock(error.last_at_epoch_seconds)}"
+            f"error    {error.class_key}: {error.kind}, {error.count} times, last at {clock(error.last_at_epoch_seconds)}"
         )
-        click.echo(f"       {error.message}")
+        click.echo(f"         {error.message}")
 
 
 def _state_json(state: SharedState) -> dict[str, Any]:
