@@ -190,6 +190,9 @@ def _open(
     Raises:
         InputError: the user names a folder that is not there. Their own is only empty so far.
     """
+    from claude_force.cli.logs import show_warnings
+
+    show_warnings()
     environment = read_environment()
     settings = find_settings(config, environment).cache
     place = folder or cache_folder(environment, simulated=simulated)

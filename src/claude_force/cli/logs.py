@@ -47,3 +47,16 @@ def start_logging(level: str, log_format: str) -> None:
     logger = logging.getLogger("claude_force")
     logger.addHandler(handler)
     logger.setLevel(level.upper())
+
+
+def show_warnings() -> None:
+    """Print what the cache and the storage warn about, where no log was asked for: a user has to know without it."""
+    logger = logging.getLogger("claude_force")
+    if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+        return
+    cache = logging.getLogger("claude_force.cache")
+    if not cache.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("Warning: %(message)s"))
+        cache.addHandler(handler)
+        cache.setLevel(logging.WARNING)

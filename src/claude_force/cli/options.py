@@ -182,7 +182,10 @@ async def open_orchestrator(
     options: RunOptions, *, listeners: Sequence[EventListener] = ()
 ) -> AsyncIterator[AsyncAgentOrchestrator]:
     """The orchestrator that the options ask for; with ``--simulate`` beside a simulator of its own."""
+    from claude_force.cli.logs import show_warnings
     from claude_force.orchestrator import AsyncAgentOrchestrator
+
+    show_warnings()
 
     def build(**connection: Any) -> AsyncAgentOrchestrator:  # noqa: ANN401 - keyword arguments, passed on
         return AsyncAgentOrchestrator(
