@@ -7,6 +7,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Final
 
+import click
+
 # What every record carries; anything else was given as a field.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -40,6 +42,14 @@ class TextFormatter(logging.Formatter):
         return f"{head} {fields}".rstrip()
 
 
+class WarningHandler(logging.Handler):
+    """Prints a record as a plain warning, on whatever stderr is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        click.echo(f"Warning: {record.getMessage()}", err=True)
+
+
 def start_logging(level: str, log_format: str) -> None:
     """Send the package's log to stderr."""
     handler = logging.StreamHandler()
@@ -56,7 +66,5 @@ def show_warnings() -> None:
         return
     cache = logging.getLogger("claude_force.cache")
     if not cache.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("Warning: %(message)s"))
-        cache.addHandler(handler)
+        cache.addHandler(WarningHandler())
         cache.setLevel(logging.WARNING)
