@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve()
 BARE, CHAIN, BUDGET = "bare client", "all layers", "all layers, budgets"
 CONCURRENCIES = {1: 400, 200: 2000}
-BATCHES = 3
+BATCHES = 5
 WAITING = 10_000
 # How long the waiting calls are watched.
 IDLE_SECONDS = 5.0
@@ -231,8 +231,8 @@ def _report(
             *(
                 Goal(
                     claim=f"CPU of {contender} beyond the bare client, us, {concurrency} at once",
-                    measured=quantile(cpu[contender, concurrency], 0.5)
-                    - quantile(cpu[BARE, concurrency], 0.5),
+                    # The least samples: what others do on the machine only ever adds to CPU time (caches, steal).
+                    measured=min(cpu[contender, concurrency]) - min(cpu[BARE, concurrency]),
                     at_most=60,
                 )
                 for contender in (CHAIN, BUDGET)
