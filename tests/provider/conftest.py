@@ -150,7 +150,10 @@ class Lab:
         """Run without waiting: where all tasks sleep, the clock jumps to the next timer."""
         loop = _SkippingLoop()
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            return runner.run(main)
+            try:
+                return runner.run(main)
+            finally:
+                loop.stop_skipping()
 
     @staticmethod
     @contextlib.asynccontextmanager
@@ -257,8 +260,12 @@ class _SkippingSelector(selectors.DefaultSelector):
     """Never waits; the time that it was to wait is taken as passed."""
 
     skipped_seconds = 0.0
+    # Off while the loop is shut down: it then waits for threads, with a timeout.
+    is_skipping = True
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if not self.is_skipping:
+            return super().select(timeout)
         ready = super().select(0)
         if not ready and timeout is None:
             # Only a thread can wake this loop now.
@@ -276,6 +283,9 @@ class _SkippingLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return 1000.0 + self._skipping.skipped_seconds
+
+    def stop_skipping(self) -> None:
+        self._skipping.is_skipping = False
 
 
 @pytest.fixture

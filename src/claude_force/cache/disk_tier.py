@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sqlite3
@@ -93,6 +94,9 @@ class DiskTier:
         self._siblings.add(self)
         reference = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _start_over(reference))
+        # Runs before the writer's own: Python 3.13 warns of a connection that nobody has closed.
+        self._at_exit = lambda: _close(reference)
+        atexit.register(self._at_exit)
         if not use_integrity_check:
             _LOG.warning("cache %s is read without integrity checks", path)
 
@@ -160,6 +164,7 @@ class DiskTier:
 
     def close(self) -> None:
         """Write what is waiting and close the file."""
+        atexit.unregister(self._at_exit)
         self._closed = True
         self._siblings.discard(self)
         self._writer.close()
@@ -328,3 +333,9 @@ def _start_over(reference: weakref.ref[DiskTier]) -> None:
     tier = reference()
     if tier is not None:
         tier.start_over_after_fork()
+
+
+def _close(reference: weakref.ref[DiskTier]) -> None:
+    tier = reference()
+    if tier is not None:
+        tier.close()
