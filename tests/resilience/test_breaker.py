@@ -177,3 +177,20 @@ def test_only_faults_of_the_service_and_the_connection_count(
 def test_a_policy_that_cannot_work_is_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="can never work"):
         BreakerPolicy(**values)  # type: ignore[arg-type] # the table mixes whole numbers and seconds
+
+
+def test_failures_in_a_row_beside_successes_are_bad_luck_and_open_nothing() -> None:
+    policy = BreakerPolicy(failures_to_open=5, silence_seconds=1.0)
+    state = CLOSED
+    for _ in range(20):
+        state = passed(state, policy, 10.5, Outcome.DOWN, alive_at=10.0)
+    assert state.opened_at is None
+    assert state.failures == 20
+
+
+def test_the_first_failure_after_a_second_of_silence_opens() -> None:
+    policy = BreakerPolicy(failures_to_open=5, silence_seconds=1.0)
+    state = CLOSED
+    for _ in range(5):
+        state = passed(state, policy, 10.5, Outcome.DOWN, alive_at=10.0)
+    assert passed(state, policy, 11.0, Outcome.DOWN, alive_at=10.0).opened_at == 11.0

@@ -34,6 +34,8 @@ class BreakerPolicy:
     failures_to_open: int = 5
     # From opening, or from the start of a probe, to the next probe.
     interval_seconds: float = 60.0
+    # An outage is silent: with a success within this time, failures in a row are bad luck among many requests at once.
+    silence_seconds: float = 1.0
 
     def __post_init__(self) -> None:
         if self.failures_to_open < 1 or not self.interval_seconds > 0:
@@ -95,9 +97,15 @@ def admit(
 
 
 def passed(
-    state: BreakerState, policy: BreakerPolicy, now: float, outcome: Outcome, *, message: str = ""
+    state: BreakerState,
+    policy: BreakerPolicy,
+    now: float,
+    outcome: Outcome,
+    *,
+    message: str = "",
+    alive_at: float | None = None,
 ) -> BreakerState:
-    """The state after a request that was let through while closed.
+    """The state after a request that was let through while closed; ``alive_at`` is when one last succeeded.
 
     What such a request tells after the breaker has opened comes too late to count: only a probe closes it.
     """
@@ -106,10 +114,11 @@ def passed(
     if outcome is Outcome.ALIVE:
         return CLOSED if state.failures else state
     failures = state.failures + 1
+    is_silent = alive_at is None or now - alive_at >= policy.silence_seconds
     return replace(
         state,
         failures=failures,
-        opened_at=now if failures >= policy.failures_to_open else None,
+        opened_at=now if failures >= policy.failures_to_open and is_silent else None,
         errors=_with(state.errors, message),
     )
 

@@ -57,6 +57,8 @@ class CircuitBreakers:
         self._lock = threading.Lock()
         self._states: dict[str, BreakerState] = {}
         self._looked_at: dict[str, float] = {}
+        # When an attempt last showed that the service is there.
+        self._alive_at: dict[str, float] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._probes = 0
         # Why sharing failed; the breakers then work for this process alone.
@@ -112,6 +114,8 @@ class CircuitBreakers:
 
     def is_news(self, key: str, prober: str | None, outcome: Outcome) -> bool:
         """True when the end of an attempt changes anything: not for a success while all is well."""
+        if outcome is Outcome.ALIVE:
+            self._alive_at[key] = self._wall_clock()
         return prober is not None or outcome is Outcome.DOWN or key in self._states
 
     def leave(self, key: str, prober: str | None, outcome: Outcome, message: str) -> bool:
@@ -120,7 +124,10 @@ class CircuitBreakers:
         with self._lock:
             state = self._states.get(key, CLOSED)
             if prober is None:
-                after = passed(state, self._policy, now, outcome, message=message)
+                alive_at = self._alive_at.get(key)
+                after = passed(
+                    state, self._policy, now, outcome, message=message, alive_at=alive_at
+                )
             else:
                 after = probed(state, outcome, by=prober, message=message)
             self._keep(key, after)
