@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
-from weakref import WeakSet
 
 from claude_force.agents.calls import AgentCall
-from claude_force.agents.request_memo import RequestMemo
+from claude_force.assembly.caller import Caller, new_id, stops_run
 from claude_force.assembly.options import RuntimeOptions
 from claude_force.assembly.runtime import Runtime
 from claude_force.domain.errors import (
-    CallError,
     ClaudeForceError,
-    RunStoppedError,
 )
 from claude_force.domain.messages import USE_CACHE, CallContext
 from claude_force.domain.partial_failure import PartialFailureError
-from claude_force.provider.ask import ask, compose
-from claude_force.provider.event_log import event_loggers
-from claude_force.resilience.classification import Action, action_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -38,7 +30,6 @@ if TYPE_CHECKING:
     from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.definition import Step, Workflow
-    from claude_force.workflows.run_stop import RunStop
 
 # What many-call methods take for one call: `(agent, task)`, or an `AgentCall` with everything else.
 CallLike: TypeAlias = "AgentCall | tuple[str, str]"
@@ -96,10 +87,6 @@ class AsyncAgentOrchestrator:
         listeners: Sequence[EventListener] = (),
     ) -> None:
         self.config_path = Path(config_path) if config_path is not None else None
-        self._listeners = tuple(listeners)
-        self._requests = RequestMemo()
-        # Runs of many calls that go on; what nobody holds any more has ended.
-        self._runs: WeakSet[RunStop] = WeakSet()
         self._runtime = Runtime(
             RuntimeOptions(
                 config_path=self.config_path,
@@ -119,6 +106,7 @@ class AsyncAgentOrchestrator:
             ),
             client=client,
         )
+        self._caller = Caller(self._runtime, listeners)
 
     async def __aenter__(self) -> Self:
         return self
@@ -165,12 +153,7 @@ class AsyncAgentOrchestrator:
         Requests on the wire are let end, and their results come as usual; every other call of those runs ends in a
         `RunStoppedError`. Runs that start later are not touched.
         """
-        for run in tuple(self._runs):
-            run.stop(RunStoppedError("the user has stopped the run", attempts=0))
-
-    def _new_stop(self, run: RunStop) -> RunStop:
-        self._runs.add(run)
-        return run
+        self._caller.stop()
 
     async def load_config(self) -> Settings:
         """The settings, read now if they were not yet."""
@@ -228,7 +211,7 @@ class AsyncAgentOrchestrator:
             IncompleteAnswerError: the model did not come to an end; ``error.response`` has what arrived.
             CallError: no answer came back.
         """
-        return await self._run(
+        return await self._caller.run(
             AgentCall(
                 agent_name=agent_name,
                 task=task,
@@ -241,7 +224,7 @@ class AsyncAgentOrchestrator:
 
     async def run_call(self, call: AgentCall) -> AgentResult:
         """`run_agent` for a call that is put together already."""
-        return await self._run(call)
+        return await self._caller.run(call)
 
     async def stream_agent(
         self,
@@ -265,22 +248,15 @@ class AsyncAgentOrchestrator:
             temperature=temperature,
             **options,
         )
-        async with aclosing(self.stream_call(call)) as events:
+        async with aclosing(self._caller.stream(call)) as events:
             async for event in events:
                 yield event
 
     async def stream_call(self, call: AgentCall) -> AsyncGenerator[Event, None]:
         """`stream_agent` for a call that is put together already."""
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
-        running = asyncio.create_task(self._run(call, on_event=events.put_nowait))
-        running.add_done_callback(lambda _: events.put_nowait(None))
-        try:
-            while (event := await events.get()) is not None:
+        async with aclosing(self._caller.stream(call)) as events:
+            async for event in events:
                 yield event
-            await running
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
     async def run_many(self, calls: Iterable[CallLike]) -> AsyncGenerator[AgentOutcome, None]:
         """Outcomes of many calls, in the order in which they end; ``outcome.index`` is the place in ``calls``.
@@ -289,16 +265,15 @@ class AsyncAgentOrchestrator:
         it nothing more is sent. ``calls`` may be any iterable; it is read as places become free.
         """
         from claude_force.workflows.fan_out import fan_out  # noqa: PLC0415 - one call needs none
-        from claude_force.workflows.run_stop import RunStop  # noqa: PLC0415 - as above
 
         self._runtime.client()
-        stop = self._new_stop(RunStop(_stops_run))
+        stop = self._caller.new_run()
 
         async def run_call(call: AgentCall) -> AgentResult:
-            return await self._run(call, stop=stop)
+            return await self._caller.run(call, stop=stop)
 
         outcomes = fan_out(
-            map(_as_call, calls), run_call, workers=2 * self.max_concurrent, is_fatal=_stops_run
+            map(_as_call, calls), run_call, workers=2 * self.max_concurrent, is_fatal=stops_run
         )
         async with aclosing(outcomes):
             async for outcome in outcomes:
@@ -348,20 +323,19 @@ class AsyncAgentOrchestrator:
             InputError: the task or a file cannot be used; nothing was sent.
             MissingCredentialsError: there is no key; nothing was sent.
         """
-        from claude_force.workflows.run_stop import RunStop  # noqa: PLC0415 - one call needs none
-        from claude_force.workflows.scheduler import WorkflowRun  # noqa: PLC0415 - as above
+        from claude_force.workflows.scheduler import WorkflowRun  # noqa: PLC0415 - one call needs none
         from claude_force.workflows.steps import step_call  # noqa: PLC0415 - as above
 
         accepted = self.load_workflow(workflow)
         self._runtime.client()
         for step in accepted.steps:
             step_call(step, task, files, {}).to_request(self.registry, CallContext())
-        run_id = _new_id()
-        stop = self._new_stop(RunStop(_stops_run))
+        run_id = new_id()
+        stop = self._caller.new_run()
 
         async def run_step(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
             call = step_call(step, task, files, answers, cache)
-            return await self._run(
+            return await self._caller.run(
                 call, on_event=on_event, stop=stop, run_id=run_id, step_id=step.step_id
             )
 
@@ -369,9 +343,9 @@ class AsyncAgentOrchestrator:
             accepted,
             run_id=run_id,
             run_step=run_step,
-            is_fatal=_stops_run,
+            is_fatal=stops_run,
             sequential=sequential,
-            on_event=self._listener(on_event),
+            on_event=self._caller.listener(on_event),
         ).execute()
 
     def load_workflow(
@@ -393,45 +367,6 @@ class AsyncAgentOrchestrator:
             return str(error)
         return None
 
-    def _listener(self, on_event: EventListener | None) -> EventListener | None:
-        own = () if on_event is None else (on_event,)
-        return compose((*self._listeners, *own, *event_loggers()))
-
-    async def _run(
-        self,
-        call: AgentCall,
-        *,
-        on_event: EventListener | None = None,
-        stop: RunStop | None = None,
-        run_id: str | None = None,
-        step_id: str | None = None,
-    ) -> AgentResult:
-        definition = self.registry.get(call.agent_name)
-        context = CallContext(
-            call_id=_new_id(),
-            agent_name=call.agent_name,
-            run_id=run_id,
-            step_id=step_id,
-            timeout_seconds=call.timeout_seconds or self.timeout_seconds,
-            cache=call.cache,
-            fallback=call.models_after(definition),
-        )
-        request = self._requests.request(call, definition, context)
-        listener = self._listener(on_event)
-        if stop is None:
-            return await ask(self._runtime.client(), request, listener)
-        # The stop is asked first: what it refuses has not started, for any other listener.
-        told = (stop,) if listener is None else (stop, listener)
-        try:
-            return await ask(self._runtime.client(), request, compose(told))
-        except CallError as error:
-            stop.consider(error)
-            raise
-
-
-def _stops_run(error: ClaudeForceError) -> bool:
-    return isinstance(error, CallError) and action_for(error) is Action.STOP_RUN
-
 
 def _as_call(call: CallLike) -> AgentCall:
     return call if isinstance(call, AgentCall) else AgentCall(agent_name=call[0], task=call[1])
@@ -439,7 +374,3 @@ def _as_call(call: CallLike) -> AgentCall:
 
 def _index(outcome: AgentOutcome) -> int:
     return outcome.index
-
-
-def _new_id() -> str:
-    return os.urandom(8).hex()

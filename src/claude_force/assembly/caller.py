@@ -1,0 +1,117 @@
+"""From a call to its result: the agent, the request, the chain, and who listens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from claude_force.agents.request_memo import RequestMemo
+from claude_force.domain.errors import CallError, ClaudeForceError, RunStoppedError
+from claude_force.domain.messages import CallContext
+from claude_force.provider.ask import ask, compose
+from claude_force.provider.event_log import event_loggers
+from claude_force.resilience.classification import Action, action_for
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from claude_force.agents.calls import AgentCall
+    from claude_force.assembly.runtime import Runtime
+    from claude_force.domain.events import Event, EventListener
+    from claude_force.domain.results import AgentResult
+    from claude_force.workflows.run_stop import RunStop
+
+
+class Caller:
+    """Makes the calls of one orchestrator. Any number of tasks, threads and event loops may use it at the same time.
+
+    Args:
+        runtime: what calls run on.
+        listeners: told of everything that happens, on the event loop.
+    """
+
+    def __init__(self, runtime: Runtime, listeners: Sequence[EventListener]) -> None:
+        self._runtime = runtime
+        self._listeners = tuple(listeners)
+        self._requests = RequestMemo()
+        # Runs of many calls that go on; what nobody holds any more has ended.
+        self._runs: WeakSet[RunStop] = WeakSet()
+
+    def listener(self, on_event: EventListener | None) -> EventListener | None:
+        """The listeners of the orchestrator and ``on_event`` as one; None where nobody listens."""
+        own = () if on_event is None else (on_event,)
+        return compose((*self._listeners, *own, *event_loggers()))
+
+    def new_run(self) -> RunStop:
+        """What stops a run of many calls; it is stopped with `stop` too, for as long as somebody holds it."""
+        from claude_force.workflows.run_stop import RunStop  # noqa: PLC0415 - one call needs none
+
+        run = RunStop(stops_run)
+        self._runs.add(run)
+        return run
+
+    def stop(self) -> None:
+        """Send nothing more in the runs that go on."""
+        for run in tuple(self._runs):
+            run.stop(RunStoppedError("the user has stopped the run", attempts=0))
+
+    async def run(
+        self,
+        call: AgentCall,
+        *,
+        on_event: EventListener | None = None,
+        stop: RunStop | None = None,
+        run_id: str | None = None,
+        step_id: str | None = None,
+    ) -> AgentResult:
+        """The result of one call, which belongs to a run where ``stop`` is given.
+
+        Raises:
+            ClaudeForceError: see `AsyncAgentOrchestrator.run_agent`.
+        """
+        definition = self._runtime.registry.get(call.agent_name)
+        context = CallContext(
+            call_id=new_id(),
+            agent_name=call.agent_name,
+            run_id=run_id,
+            step_id=step_id,
+            timeout_seconds=call.timeout_seconds or self._runtime.timeout_seconds,
+            cache=call.cache,
+            fallback=call.models_after(definition),
+        )
+        request = self._requests.request(call, definition, context)
+        listener = self.listener(on_event)
+        if stop is None:
+            return await ask(self._runtime.client(), request, listener)
+        # The stop is asked first: what it refuses has not started, for any other listener.
+        told = (stop,) if listener is None else (stop, listener)
+        try:
+            return await ask(self._runtime.client(), request, compose(told))
+        except CallError as error:
+            stop.consider(error)
+            raise
+
+    async def stream(self, call: AgentCall) -> AsyncGenerator[Event, None]:
+        """The events of one call as they happen; closing the generator cancels the call."""
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        running = asyncio.create_task(self.run(call, on_event=events.put_nowait))
+        running.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+def stops_run(error: ClaudeForceError) -> bool:
+    """Whether an error makes every further call of its run pointless."""
+    return isinstance(error, CallError) and action_for(error) is Action.STOP_RUN
+
+
+def new_id() -> str:
+    """An id for a call or a run, unique for one user."""
+    return os.urandom(8).hex()
