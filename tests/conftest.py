@@ -266,3 +266,19 @@ def _task(content: Any) -> str:
     lines = str(text).strip().split("\n")
     assert lines[0].startswith("<task "), text
     return "\n".join(lines[1:-1])
+
+
+# What a reason says when a test was skipped for want of something that the system could provide.
+_MISSING_PARTS = ("not installed", "missing part")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that has to be whole (``REQUIRE_ALL_PARTS``) if a test was skipped for want of a part."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("REQUIRE_ALL_PARTS"):
+        return
+    for report in reporter.stats.get("skipped", ()):
+        reason = str(report.longrepr[-1]) if isinstance(report.longrepr, tuple) else ""
+        if any(part in reason for part in _MISSING_PARTS):
+            reporter.write_line(f"{report.nodeid} has to run here: {reason}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
