@@ -137,9 +137,10 @@ class SharedLimits:
                 corrected=pool.corrected,
             )
             connection.execute(
-                """INSERT INTO pools VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET
-                    limit_per_minute = ?3, level = ?4, corrected = ?5, updated_at = ?6,
-                    reported_at = max(reported_at, ?7)""",
+                """INSERT INTO pools VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+                    limit_per_minute = excluded.limit_per_minute, level = excluded.level,
+                    corrected = excluded.corrected, updated_at = excluded.updated_at,
+                    reported_at = max(reported_at, excluded.reported_at)""",
                 (key, kind, pool.limit, pool.level, pool.corrected, now, now if ask.limit else 0.0),
             )
             connection.execute(
@@ -202,11 +203,13 @@ class SharedLimits:
             free = limits.max_concurrent - sum(taken or 0 for _, _, taken in rows)
             places = max(0, min(fair[lease_id], free))
         connection.execute(
-            """INSERT INTO leases VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET
-                seen_at = ?3, in_flight = ?4, waiting = ?5, places = ?6""",
+            """INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+                seen_at = excluded.seen_at, in_flight = excluded.in_flight,
+                waiting = excluded.waiting, places = excluded.places""",
             (
                 lease_id,
                 int(lease_id.partition("-")[0]),
+                now,
                 now,
                 report.in_flight,
                 report.waiting,
@@ -266,8 +269,8 @@ def _others(connection: sqlite3.Connection, key: str, lease_id: str) -> dict[str
 def _block(connection: sqlite3.Connection, key: str, seconds: float, now: float) -> float:
     """Keep the latest end of a pause that any process was asked for; how long it lasts from now."""
     row = connection.execute(
-        """INSERT INTO classes VALUES (?1, ?2)
-        ON CONFLICT DO UPDATE SET blocked_until = max(blocked_until, ?2) RETURNING blocked_until""",
+        """INSERT INTO classes VALUES (?, ?)
+        ON CONFLICT DO UPDATE SET blocked_until = max(blocked_until, excluded.blocked_until) RETURNING blocked_until""",
         (key, now + seconds if seconds > 0.0 else 0.0),
     ).fetchone()
     return max(0.0, float(row[0]) - now)

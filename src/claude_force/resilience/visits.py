@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from claude_force.resilience.admission import NEVER
-from claude_force.storage.errors import StorageError
 
 if TYPE_CHECKING:
     import threading
@@ -113,9 +112,9 @@ class Visits:
             return 0.0
         try:
             standing = self._shared.exchange(report)
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 - whatever fails in sharing, requests must not wait for it for ever
             with self._lock:
-                self.failure = str(error)
+                self.failure = str(error) or type(error).__name__
                 self._admission.stand_alone()
             return 0.0
         with self._lock:
