@@ -358,7 +358,7 @@ def test_host_that_cannot_be_encoded_is_a_failed_connection(lab: Any) -> None:
     async def main() -> None:
         target = Target(scheme="http", host="a..b", port=80, path="")
         pool = ConnectionPool(target, connect_timeout_seconds=5, idle_timeout_seconds=5)
-        with pytest.raises(ConnectFailedError, match="idna|label"):
+        with pytest.raises(ConnectFailedError, match=r"idna|label"):
             async with pool.connection():
                 pass
         await pool.aclose()
