@@ -25,6 +25,8 @@ class CallStarted:
     model: str
     run_id: str | None = None
     step_id: str | None = None
+    # The item of a step that fans out, by its position.
+    item_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,15 @@ class StepStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class StepExpanded:
+    """It is known how many items a step that fans out has; their calls begin."""
+
+    run_id: str
+    step_id: str
+    item_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepFinished:
     """A step ended, one way or another."""
 
@@ -154,6 +165,7 @@ Event: TypeAlias = (
     | CallFailed
     | RunStarted
     | StepStarted
+    | StepExpanded
     | StepFinished
     | RunFinished
 )

@@ -18,7 +18,8 @@ SAMPLING_API_VERSION: Final = "2023-06-01"
 
 Effort = Literal["low", "medium", "high", "max"]
 PromptCacheTtl = Literal["5m", "1h"]
-CacheTier = Literal["memory", "disk", "redis"]
+# "journal": the run that is resumed had the answer already.
+CacheTier = Literal["memory", "disk", "redis", "journal"]
 
 # Only these say that the model came to an end of its own; every other reason leaves an unfinished answer.
 COMPLETE_STOP_REASONS: Final = frozenset({"end_turn", "stop_sequence", "tool_use"})
@@ -70,6 +71,8 @@ class CallContext:
     # The run and the step of a workflow or map, where the call belongs to one.
     run_id: str | None = None
     step_id: str | None = None
+    # The item of a step that fans out, by its position.
+    item_index: int | None = None
     # Deadline for the whole call in seconds, retries and their waits included; None takes the client's default.
     timeout_seconds: float | None = None
     cache: CacheUse = USE_CACHE

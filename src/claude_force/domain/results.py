@@ -83,7 +83,14 @@ class StepResult:
     agent_name: str
     # succeeded, failed or skipped.
     state: str
+    # The last answer; None for a step that fans out, failed or was skipped.
     result: AgentResult | None = None
+    # Answers before ``result``, which were paid as well: rounds of a loop, an answer that had to be repaired.
+    earlier: tuple[AgentResult, ...] = ()
+    # How each item of a step that fans out ended, in the order of the items.
+    items: tuple[AgentOutcome, ...] = ()
+    # The answer as JSON, where the step has a schema; for a step that fans out the list of its items' answers.
+    data: object = None
     error: ClaudeForceError | None = None
     # Why it was skipped.
     reason: str | None = None

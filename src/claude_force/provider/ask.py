@@ -32,7 +32,12 @@ async def ask(
     if on_event is not None:
         on_event(
             CallStarted(
-                context.call_id, context.agent_name, request.model, context.run_id, context.step_id
+                context.call_id,
+                context.agent_name,
+                request.model,
+                context.run_id,
+                context.step_id,
+                context.item_index,
             )
         )
     try:
