@@ -58,6 +58,8 @@ class CallRecord:
     attempts: int = 1
     # The cache tier that answered ("journal" for what the run itself had already); None for an answer of the API.
     cached_tier: str | None = None
+    # What the cached answer cost when it was paid for; None where that is not known, or nothing was cached.
+    saved_usd: Decimal | None = None
     # Seconds from the start of the run (of the part of it that made the call).
     started_seconds: float = 0.0
     ended_seconds: float = 0.0
