@@ -1,0 +1,1 @@
+"""How a run is shown: live on a terminal, and afterwards as one HTML file."""
