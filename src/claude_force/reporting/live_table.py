@@ -32,6 +32,7 @@ _WORDS: Final[tuple[tuple[StepState, str], ...]] = (
     ("skipped", "skipped"),
     ("waiting", "waiting"),
 )
+_BAR_STYLES: Final = {"failed": "red", "skipped": "yellow", "succeeded": "green"}
 _BAR_CELLS: Final = 24
 # Lines that are no steps: title, totals, what is not shown, and the one on which the cursor rests.
 _OTHER_LINES: Final = 5
@@ -55,7 +56,7 @@ def frame(
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for step in rows:
         table.add_row(*_cells(step, progress, now=now, wide=wide, roomy=roomy))
-    parts: list[RenderableType] = [_title(workflow_name, progress, now), table]
+    parts: list[RenderableType] = [_title(workflow_name, progress, now=now, roomy=roomy), table]
     hidden = len(progress.steps) - len(rows)
     if hidden:
         parts.append(Text(f"   and {counted(hidden, 'step')} more", style="dim"))
@@ -112,41 +113,51 @@ def _remarks(step: StepProgress, progress: RunProgress) -> Text:
     return text
 
 
-def _title(workflow_name: str, progress: RunProgress, now: float) -> Text:
+def _title(workflow_name: str, progress: RunProgress, *, now: float, roomy: bool) -> Text:
     counts = progress.counts
     total = len(progress.steps)
     ended = total - counts["waiting"] - counts["running"]
-    filled = _BAR_CELLS * ended // max(total, 1)
-    text = Text()
+    text = Text(no_wrap=True, overflow="ellipsis")
     text.append(_line(workflow_name), "bold")
     text.append("  ")
-    text.append("━" * filled, "red" if counts["failed"] else "green")
-    text.append("━" * (_BAR_CELLS - filled), "dim")
-    text.append(f"  {ended:,} of {counted(total, 'step')}")
-    text.append(f"  {duration(progress.elapsed_seconds(now))}", "bold")
+    if roomy:
+        text.append_text(_bar(progress, total))
+        text.append("  ")
+    text.append(f"{ended:,} of {counted(total, 'step')}  ")
+    text.append(duration(progress.elapsed_seconds(now)), "bold")
     return text
 
 
+def _bar(progress: RunProgress, total: int) -> Text:
+    """A part for each way to end; a part is seen even if it is a small one."""
+    text = Text()
+    room = _BAR_CELLS
+    states: tuple[StepState, ...] = ("failed", "skipped", "succeeded")
+    for state in states:
+        number = progress.counts[state]
+        cells = min(room, max(1, _BAR_CELLS * number // total)) if number else 0
+        text.append("━" * cells, _BAR_STYLES[state])
+        room -= cells
+    return text.append("━" * room, "bright_black")
+
+
 def _totals(progress: RunProgress) -> Text:
-    text = Text("   ")
+    totals, usage = progress.totals, progress.totals.usage
+    unknown = " + unknown" if totals.unpriced else ""
+    text = Text("   ", no_wrap=True, overflow="ellipsis")
+    text.append(f"{dollars(totals.cost_usd)}{unknown}", "bold")
+    text.append(" · ", "dim")
+    text.append(f"{usage.total_input_tokens:,} in, {usage.output_tokens:,} out")
     for state, word in _WORDS:
         if number := progress.counts[state]:
-            text.append(f"{number:,} {word}", _SIGNS[state][1])
             text.append(" · ", "dim")
-    totals = progress.totals
+            text.append(f"{number:,} {word}", _SIGNS[state][1])
     if totals.cached_calls:
+        text.append(" · ", "dim")
         text.append(f"{totals.cached_calls:,} cached", "magenta")
-        text.append(" · ", "dim")
     if totals.retries:
-        text.append(f"{totals.retries:,} retries" if totals.retries > 1 else "1 retry", "yellow")
         text.append(" · ", "dim")
-    usage = totals.usage
-    text.append(f"{usage.total_input_tokens:,} in, {usage.output_tokens:,} out")
-    text.append(" · ", "dim")
-    unknown = " + unknown" if totals.unpriced else ""
-    text.append(f"{dollars(totals.cost_usd)}{unknown}", "bold")
-    text.no_wrap = True
-    text.overflow = "ellipsis"
+        text.append("1 retry" if totals.retries == 1 else f"{totals.retries:,} retries", "yellow")
     return text
 
 

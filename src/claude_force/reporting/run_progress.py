@@ -241,7 +241,7 @@ class RunProgress:
     def _settle(self, step: StepProgress, result: StepResult) -> None:
         """Take what the step says of itself: it knows of failed calls, whose events do not carry their costs."""
         if result.error is not None:
-            step.note = str(result.error).split("\n", 1)[0]
+            step.note = str(result.error)
         else:
             step.note = result.reason or ""
         if result.items:
