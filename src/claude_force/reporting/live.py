@@ -26,7 +26,7 @@ def progress_view(
 ) -> Iterator[EventListener]:
     """An event listener that shows the run on ``stream`` while the context is open.
 
-    On a terminal a table is drawn at most 8 times a second, by a thread: the event loop only counts. It stays within
+    On a terminal a table is drawn at most 4 times a second, by a thread: the event loop only counts. It stays within
     the height of the terminal, and its last frame remains. On anything else, a line is written for each step that
     starts or ends, each retry, and every few seconds for the items of a fan-out.
 

@@ -45,7 +45,7 @@ def frame(
 ) -> RenderableType:
     """What is to be seen at ``now``, no higher than ``height`` lines."""
     rows = progress.choose(max(height - _OTHER_LINES, _LEAST_ROWS))
-    table = Table.grid(padding=(0, 2, 0, 0), expand=False)
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=_NAME_CELLS)
     wide, roomy = width >= 100, width >= 72

@@ -252,11 +252,12 @@ class RunProgress:
         if result.cost_usd is None:
             # Not even a part is known of a step whose costs are unknown; what its calls told stands.
             step.unpriced = self.totals.unpriced = True
-        else:
+        elif result.cost_usd != step.cost_usd:
             self.totals.cost_usd += result.cost_usd - step.cost_usd
             step.cost_usd = result.cost_usd
-        self.totals.usage = _without(self.totals.usage + usage, step.usage)
-        step.usage = usage
+        if usage != step.usage:
+            self.totals.usage = _without(self.totals.usage + usage, step.usage)
+            step.usage = usage
 
 
 def used_by(result: StepResult) -> Usage:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from claude_force.domain.events import Event, EventListener
     from claude_force.reporting.run_progress import RunProgress
 
-_FRAMES_A_SECOND: Final = 8
+# Drawing takes milliseconds of a processor that the run may need; four times a second looks alive.
+_FRAMES_A_SECOND: Final = 4
 
 
 class TerminalView:
