@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from claude_force.domain.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from claude_force.domain.rate_limits import RateSnapshot
     from claude_force.domain.results import AgentResult, StepResult
-    from claude_force.domain.usage import Usage
+
+NOTHING_SPENT: Final = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class CallFinished:
 
     call_id: str
     result: AgentResult
+    run_id: str | None = None
+    step_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,15 @@ class CallFailed:
     error_kind: str
     message: str
     seconds: float
+    # The one that was asked first.
+    model: str = ""
+    run_id: str | None = None
+    step_id: str | None = None
+    # Requests that were sent, the tokens that the API may bill for them, and what those cost; None where no price is
+    # known.
+    attempts: int = 0
+    usage: Usage = NO_USAGE
+    cost_usd: Decimal | None = NOTHING_SPENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from claude_force.domain.errors import CallError, ClaudeForceError
-from claude_force.domain.events import CallFailed, CallFinished, CallStarted
+from claude_force.domain.events import NOTHING_SPENT, CallFailed, CallFinished, CallStarted
 from claude_force.domain.results import AgentResult
 from claude_force.provider.completeness import incomplete_answer
 
@@ -48,15 +49,30 @@ async def ask(
         if isinstance(error, CallError):
             error.agent_name = context.agent_name
         if on_event is not None:
-            seconds = time.monotonic() - began
-            on_event(
-                CallFailed(context.call_id, context.agent_name, error.kind, str(error), seconds)
-            )
+            on_event(_failure(request, error, time.monotonic() - began))
         raise
     result = _result(request, response, time.monotonic() - began)
     if on_event is not None:
-        on_event(CallFinished(context.call_id, result))
+        on_event(CallFinished(context.call_id, result, context.run_id, context.step_id))
     return result
+
+
+def _failure(request: MessageRequest, error: ClaudeForceError, seconds: float) -> CallFailed:
+    context = request.context
+    failed = CallFailed(
+        context.call_id,
+        context.agent_name,
+        error.kind,
+        str(error),
+        seconds,
+        request.model,
+        context.run_id,
+        context.step_id,
+    )
+    if not isinstance(error, CallError):
+        return failed
+    cost = error.cost_usd if error.usages else NOTHING_SPENT
+    return replace(failed, attempts=error.attempts, usage=error.usage, cost_usd=cost)
 
 
 def _result(request: MessageRequest, response: MessageResponse, seconds: float) -> AgentResult:
