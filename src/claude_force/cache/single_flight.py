@@ -10,19 +10,22 @@ from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from claude_force.cache.fingerprint import CacheKey
     from claude_force.cache.machine_lock import MachineLock
+    from claude_force.cache.redis_leases import RedisLeases
 
 T = TypeVar("T")
 
 # How soon a process notices that another one's flight has ended.
 _FIRST_POLL_SECONDS: Final = 0.005
 _LONGEST_POLL_SECONDS: Final = 0.05
+# The same for a machine, where asking is a round trip.
+_LONGEST_REMOTE_POLL_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +67,21 @@ class SingleFlight(Generic[T]):
     With ``machine_lock`` the same holds over processes: a leader keeps the lock of the key until what it fetched
     can be found by the others, and a killed leader's lock is free at once. Waiting for it is a system call every
     5 to 50 ms; after ``patience_seconds`` the call is made without the lock, since a second call is better than
-    none.
+    none. With ``leases`` it holds over machines too, asked for once the machine's own lock is held.
     """
 
     def __init__(
         self,
         *,
         machine_lock: MachineLock | None = None,
+        leases: RedisLeases | None = None,
         shares_failure: Callable[[BaseException], bool] = lambda _: False,
         patience_seconds: float = 600.0,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._machine_lock = machine_lock
+        self._leases = leases
         self._shares_failure = shares_failure
         self._patience_seconds = patience_seconds
         self._monotonic = monotonic
@@ -129,10 +134,18 @@ class SingleFlight(Generic[T]):
         if self._machine_lock is not None:
             self._machine_lock.close()
 
+    async def aclose(self) -> None:
+        """Give the locks between processes, and the leases between machines, back."""
+        self.close()
+        if self._leases is not None:
+            await asyncio.to_thread(self._leases.close)
+
     def start_over_after_fork(self) -> None:
         """Let go of the flights and locks of the parent process."""
         self._flights = {}
         self._lock = Lock()
+        # The leases are the parent's, and so is the thread that renews them.
+        self._leases = None
         self.close()
 
     async def _wait(self, key: CacheKey, flight: _Flight[T], waiter: _Waiter[T]) -> T | _Lead:
@@ -175,7 +188,7 @@ class SingleFlight(Generic[T]):
         keep: Callable[[T, Callable[[], None]], None],
     ) -> Landing[T]:
         """Find or fetch while no other process does. The lock goes with the value: ``keep`` passes it on."""
-        release = partial(self._machine_lock.release, key) if self._machine_lock else _nothing
+        release: Callable[[], None] = partial(self._release, key)
         if not await self._acquire(key):
             # Not held, and releasing it would free the lock of another flight of this object.
             release = _nothing
@@ -193,11 +206,22 @@ class SingleFlight(Generic[T]):
         return Landing(value, led=True)
 
     async def _acquire(self, key: CacheKey) -> bool:
+        deadline = self._monotonic() + self._patience_seconds
+        if not await self._acquire_here(key, deadline):
+            return False
+        if self._leases is None:
+            return True
+        try:
+            return await self._acquire_everywhere(key, self._leases, deadline)
+        except BaseException:
+            self._release(key)
+            raise
+
+    async def _acquire_here(self, key: CacheKey, deadline: float) -> bool:
         if self._machine_lock is None:
             return True
         if not self._machine_lock.ready:
             await asyncio.to_thread(self._machine_lock.prepare)
-        deadline = self._monotonic() + self._patience_seconds
         pause_seconds = _FIRST_POLL_SECONDS
         while not self._machine_lock.acquire(key):
             if self._monotonic() >= deadline:
@@ -205,6 +229,30 @@ class SingleFlight(Generic[T]):
             await self._sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 1.5, _LONGEST_POLL_SECONDS)
         return True
+
+    async def _acquire_everywhere(
+        self, key: CacheKey, leases: RedisLeases, deadline: float
+    ) -> Literal[True]:
+        """Take the lease; True without it when patience ends, for the machine's lock is held all the same."""
+        pause_seconds = _FIRST_POLL_SECONDS
+        while True:
+            asked = asyncio.get_running_loop().run_in_executor(None, leases.acquire, key)
+            try:
+                taken = await asyncio.shield(asked)
+            except asyncio.CancelledError:
+                # The thread goes on; what it still gets has to be given back.
+                asked.add_done_callback(lambda _: leases.release(key))
+                raise
+            if taken or self._monotonic() >= deadline:
+                return True
+            await self._sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 1.5, _LONGEST_REMOTE_POLL_SECONDS)
+
+    def _release(self, key: CacheKey) -> None:
+        if self._leases is not None:
+            self._leases.release(key)
+        if self._machine_lock is not None:
+            self._machine_lock.release(key)
 
     def _end(
         self, key: CacheKey, flight: _Flight[T], tell: Callable[[asyncio.Future[T | _Lead]], None]

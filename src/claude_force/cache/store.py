@@ -114,7 +114,7 @@ class CacheStore:
             entry = tier.get(key)
             found = None if entry is None else self._found(entry, tier.name, max_age_seconds)
             if found is not None and (best is None or found.age_seconds < best.age_seconds):
-                self._memory.put(found.entry)
+                self._fill_above(tier, found.entry)
                 best = found
         return best
 
@@ -135,12 +135,18 @@ class CacheStore:
         Whether an answer may be stored at all is the caller's to decide (``policy.may_store``).
         """
         self._memory.put(entry)
-        for tier in self._lower[1:]:
+        if on_settled is not None:
+            on_settled = _CountDown(len(self._lower), on_settled)
+        for tier in self._lower:
+            tier.put(entry, on_settled)
+
+    def _fill_above(self, source: Tier, entry: CacheEntry) -> None:
+        """Keep what a lower tier had in those that are asked before it."""
+        self._memory.put(entry)
+        for tier in self._lower:
+            if tier is source:
+                break
             tier.put(entry)
-        if self._lower:
-            self._lower[0].put(entry, on_settled)
-        elif on_settled is not None:
-            on_settled()
 
     def clear(
         self, *, agent_name: str | None = None, older_than_seconds: float | None = None
@@ -259,14 +265,17 @@ def open_store(
     secret: str | bytes | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     use_integrity_check: bool = True,
+    redis_url: str | None = None,
     wall_clock: Callable[[], float] = time.time,
 ) -> CacheStore:
-    """A store over memory and a database in ``folder``. Nothing is opened or made before the first use.
+    """A store over memory, a database in ``folder``, and Redis where ``redis_url`` names a server.
 
-    Without ``secret`` a random one is made in ``folder``, once.
+    Nothing is opened or made before the first use. Without ``secret`` a random one is made in ``folder``, once;
+    machines that share a server have to be given the same.
 
     Raises:
-        ConfigError: the secret is empty.
+        ConfigError: the secret is empty, or the address of Redis cannot be used.
+        OptionalDependencyError: Redis is asked for, and its library is not installed.
     """
     signer = EntrySigner((lambda: kept_secret(folder)) if secret is None else given_secret(secret))
     disk = DiskTier(
@@ -277,9 +286,24 @@ def open_store(
         use_integrity_check=use_integrity_check,
         wall_clock=wall_clock,
     )
+    lower: tuple[Tier, ...] = (disk,)
+    if redis_url is not None:
+        from claude_force.cache.redis_link import RedisLink  # noqa: PLC0415 - few use it: start-up time
+        from claude_force.cache.redis_tier import RedisTier  # noqa: PLC0415 - as above
+
+        link = RedisLink(redis_url)
+        link.check()
+        shared = RedisTier(
+            link,
+            signer=signer,
+            max_entry_bytes=max_bytes,
+            keep_seconds=lifetimes.keep_seconds,
+            wall_clock=wall_clock,
+        )
+        lower = (disk, shared)
     return CacheStore(
         memory=MemoryTier(min(memory_bytes, max_bytes)),
-        lower=(disk,),
+        lower=lower,
         signer=signer,
         lifetimes=lifetimes,
         wall_clock=wall_clock,
@@ -291,6 +315,25 @@ def _new_thread() -> ThreadPoolExecutor:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - start-up time
 
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="claude-force-cache-reader")
+
+
+class _CountDown:
+    """Calls ``then`` once every tier has settled an entry; at once where there is none."""
+
+    def __init__(self, tiers: int, then: Callable[[], object]) -> None:
+        self._left = tiers
+        self._then = then
+        # Tiers settle on threads of their own.
+        self._lock = Lock()
+        if not tiers:
+            then()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._left -= 1
+            done = self._left == 0
+        if done:
+            self._then()
 
 
 def _start_over(reference: weakref.ref[CacheStore]) -> None:

@@ -87,7 +87,7 @@ class CachedClient:
         finally:
             # Closing the store writes what is waiting. Until then other processes find nothing, so they have to wait.
             await self._store.aclose()
-            self._flights.close()
+            await self._flights.aclose()
 
     async def _fly(
         self, key: CacheKey, request: MessageRequest, on_event: EventListener | None
