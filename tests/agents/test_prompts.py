@@ -86,6 +86,24 @@ def test_tasks_over_the_same_files_begin_alike(definition: AgentDefinition) -> N
     assert one[:-1] == other[:-1]
 
 
+def test_prompts_that_begin_with_the_same_files_begin_with_the_same_bytes(
+    definition: AgentDefinition,
+) -> None:
+    shared = Attachment("conventions.md", "x" * 100)
+    one = build(definition, "One", files=[shared, Attachment("a.py", "a")])
+    other = build(
+        definition,
+        "Two",
+        files=[shared, Attachment("b.py", "b")],
+        upstream=[UpstreamText("lint", "No problems.")],
+    )
+    preamble_and_shared = 2
+    assert (
+        one.messages[0].content[:preamble_and_shared]
+        == other.messages[0].content[:preamble_and_shared]
+    )
+
+
 def test_untrusted_text_never_reaches_system(definition: AgentDefinition) -> None:
     request = build(
         definition,

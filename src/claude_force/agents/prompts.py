@@ -7,8 +7,8 @@ the part that a model trusts. Files, answers of earlier agents and the task are 
     …
     </file id="402817399206">
 
-The id occurs in no content, so no content can hold a closing mark. It is computed from what is sent, not drawn: equal
-input gives an equal request, which is what a cache key needs.
+The id occurs in no content, so no content can hold a closing mark. It is computed, not drawn: equal input gives an
+equal request, which is what a cache key needs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from claude_force.domain.messages import (
 from claude_force.domain.models import resolve_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from claude_force.agents.attachments import Attachment
     from claude_force.domain.agents import AgentDefinition
@@ -148,7 +148,7 @@ def _user_blocks(
     ]
     question = clean_text(task).strip()
     contents = [question, *(text for _, _, label, content in parts for text in (label, content))]
-    block_id = _unused_id(seeds=[text for part in parts for text in part], contents=contents)
+    block_id = _unused_id(contents)
     blocks = [
         _delimited(tag, block_id, f' {attribute}="{_attribute(value)}"', text)
         for tag, attribute, value, text in parts
@@ -170,16 +170,14 @@ def _delimited(tag: str, block_id: str, attributes: str, text: str) -> str:
     return f'<{tag} id="{block_id}"{attributes}>\n{text}\n</{tag} id="{block_id}">\n\n'
 
 
-def _unused_id(*, seeds: Iterable[str], contents: Sequence[str]) -> str:
+def _unused_id(contents: Sequence[str]) -> str:
     """Digits that stand in none of ``contents``.
 
-    They depend on the files and results and not on the task, so that several tasks over the same material begin
-    alike and share what the prompt cache holds. Digits, because a model may read letters in either case.
+    They are the same for all prompts, save one that holds them, which takes more digits: so prompts that begin with the
+    same files begin with the same bytes, whatever follows, and share what the prompt cache holds. Knowing them is no
+    use to a forger, because what is sent is searched for them. Digits, because a model may read letters in either case.
     """
     digest = sha256()
-    for seed in seeds:
-        encoded = seed.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "big") + encoded)
     digits = str(int.from_bytes(digest.digest(), "big"))
     length = _ID_DIGITS
     while any(digits[:length] in content for content in contents):
