@@ -26,6 +26,7 @@ COMMAND = str(Path(sys.executable).parent / "claude-force")
 KEY = "key-of-the-tests"
 _UNSET = (
     *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CACHE_SECRET"),
+    "CLAUDE_FORCE_REDIS_URL",
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
 )
 

@@ -55,6 +55,8 @@ class AsyncAgentOrchestrator:
         cache_secret: signs them; None takes ``CLAUDE_CACHE_SECRET``, else a random one that is made once.
         cache_origin: the name under which answers of this address are kept, for an address that changes (a port of
             a gateway); None takes the base URL.
+        cache_redis_url: a Redis server that machines share; None takes ``CLAUDE_FORCE_REDIS_URL``. It needs a
+            ``cache_secret``.
         budget_usd: what all calls of this orchestrator, or each of its workflow runs, may cost in dollars; None takes
             ``budgets.per_run_usd``. The worst case of a call is reserved before it is sent.
         state_dir: where the processes of a user share rate limits, circuit breakers and the budget of a day; None takes
@@ -80,6 +82,7 @@ class AsyncAgentOrchestrator:
         cache_dir: str | Path | None = None,
         cache_secret: str | None = None,
         cache_origin: str | None = None,
+        cache_redis_url: str | None = None,
         budget_usd: Decimal | float | str | None = None,
         state_dir: str | Path | None = None,
         agents_dir: str | Path | None = None,
@@ -101,6 +104,7 @@ class AsyncAgentOrchestrator:
                 cache_dir=Path(cache_dir) if cache_dir is not None else None,
                 cache_secret=cache_secret,
                 cache_origin=cache_origin,
+                cache_redis_url=cache_redis_url,
                 budget_usd=None if budget_usd is None else Decimal(str(budget_usd)),
                 state_dir=Path(state_dir) if state_dir is not None else None,
             ),

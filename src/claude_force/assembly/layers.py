@@ -103,8 +103,20 @@ def build_spending(
     )
 
 
-def build_store(settings: CacheSettings, *, folder: Path, secret: str | None) -> CacheStore:
-    """The store of answers that the settings ask for; nothing is opened before it is used."""
+def build_store(
+    settings: CacheSettings, *, folder: Path, secret: str | None, redis_url: str | None = None
+) -> CacheStore:
+    """The store of answers that the settings ask for; nothing is opened before it is used.
+
+    Raises:
+        ConfigError: Redis is asked for without a secret that machines could share.
+        OptionalDependencyError: Redis is asked for, and its library is not installed.
+    """
+    if redis_url is not None and secret is None:
+        raise ConfigError(
+            "An address of Redis is set, but no CLAUDE_CACHE_SECRET: without the same secret no machine can read what "
+            "another one stored. Set one, or unset CLAUDE_FORCE_REDIS_URL."
+        )
     from claude_force.cache.policy import Lifetimes
     from claude_force.cache.store import open_store
 
@@ -118,23 +130,40 @@ def build_store(settings: CacheSettings, *, folder: Path, secret: str | None) ->
         max_bytes=int(settings.max_size_mb * 1_048_576),
         secret=secret,
         use_integrity_check=settings.use_integrity_check,
+        redis_url=redis_url,
     )
 
 
 def build_cached(
-    inner: ModelClient, settings: CacheSettings, *, origin: str, folder: Path, secret: str | None
+    inner: ModelClient,
+    settings: CacheSettings,
+    *,
+    origin: str,
+    folder: Path,
+    secret: str | None,
+    redis_url: str | None = None,
 ) -> ModelClient:
-    """``inner`` behind the response cache in ``folder``."""
+    """``inner`` behind the response cache in ``folder``, and in Redis where ``redis_url`` names a server."""
     from claude_force.cache.machine_lock import MachineLock
     from claude_force.cache.policy import shares_failure
     from claude_force.cache.single_flight import SingleFlight
     from claude_force.provider.cached import CachedClient
 
+    store = build_store(settings, folder=folder, secret=secret, redis_url=redis_url)
+    leases = None
+    if redis_url is not None:
+        from claude_force.cache.redis_leases import RedisLeases
+        from claude_force.cache.redis_link import RedisLink
+
+        # A connection of its own: leases are given back after the store is closed.
+        leases = RedisLeases(RedisLink(redis_url))
     return CachedClient(
         inner,
-        store=build_store(settings, folder=folder, secret=secret),
+        store=store,
         flights=SingleFlight(
-            machine_lock=MachineLock(folder / "flights"), shares_failure=shares_failure
+            machine_lock=MachineLock(folder / "flights"),
+            leases=leases,
+            shares_failure=shares_failure,
         ),
         origin=origin,
         exclude_agents=settings.exclude_agents,

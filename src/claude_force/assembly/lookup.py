@@ -70,6 +70,11 @@ def base_url_of(explicit: str | None, environment: Environment) -> str:
     return explicit or environment.base_url or DEFAULT_BASE_URL
 
 
+def redis_url_of(explicit: str | None, environment: Environment) -> str | None:
+    """The Redis server that machines share: the argument, else CLAUDE_FORCE_REDIS_URL; an empty argument means none."""
+    return (environment.redis_url if explicit is None else explicit) or None
+
+
 def cache_folder(environment: Environment, *, simulated: bool = False) -> Path:
     """Where answers are kept; those of the simulator lie apart, so that they displace no paid one."""
     return environment.cache_home / ("simulated" if simulated else "responses")

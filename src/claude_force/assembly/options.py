@@ -28,6 +28,8 @@ class RuntimeOptions:
     cache_dir: Path | None = None
     cache_secret: str | None = field(default=None, repr=False)
     cache_origin: str | None = None
+    # None takes the environment's, an empty text none.
+    cache_redis_url: str | None = field(default=None, repr=False)
     # What this orchestrator may spend, over all its calls.
     budget_usd: Decimal | None = None
     # Where processes share limits, breakers and the budget of the day.

@@ -13,6 +13,7 @@ from claude_force.assembly.lookup import (
     build_registry,
     cache_folder,
     find_settings,
+    redis_url_of,
 )
 from claude_force.assembly.options import check_number
 from claude_force.config.environment import read_environment
@@ -153,6 +154,7 @@ class Runtime:
             origin=origin,
             folder=options.cache_dir or cache_folder(self._environment),
             secret=options.cache_secret or self._environment.cache_secret,
+            redis_url=redis_url_of(options.cache_redis_url, self._environment),
         )
 
     def _own_transport(self) -> ModelClient:

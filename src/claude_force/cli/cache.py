@@ -34,6 +34,12 @@ _where = apply(
     click.option("--simulated", is_flag=True, help="The cache of --simulate, which lies apart."),
     json_option,
 )
+_shared = click.option(
+    "--redis",
+    "shared",
+    is_flag=True,
+    help="Also the answers in Redis (CLAUDE_FORCE_REDIS_URL), which other machines use.",
+)
 
 
 @click.group()
@@ -42,19 +48,28 @@ def cache() -> None:
 
 
 @cache.command()
+@_shared
 @_where
-def stats(config: Path | None, folder: Path | None, simulated: bool, as_json: bool) -> None:
+def stats(
+    shared: bool, config: Path | None, folder: Path | None, simulated: bool, as_json: bool
+) -> None:
     """Show how much is stored, and where."""
-    with _open(config, folder, simulated) as (store, place):
-        disk = store.stats()[-1]
+    with _open(config, folder, simulated, shared=shared) as (store, place):
+        _, disk, *rest = store.stats()
         saved = _worth(store)
     if as_json:
-        print_json({"folder": str(place), "worth_usd": saved, **_numbers(disk)})
+        redis = {"redis": _numbers(tier) for tier in rest}
+        print_json({"folder": str(place), "worth_usd": saved} | _numbers(disk) | redis)
         return
     click.echo(f"{place}")
     click.echo(f"entries: {disk.entries:,}")
     click.echo(f"size: {disk.size_bytes / 1_048_576:.1f} of {disk.max_bytes / 1_048_576:g} MB")
     click.echo(f"worth: ${saved} were paid for the answers in it")
+    for tier in rest:
+        trouble = "; it did not answer" if tier.failures else ""
+        click.echo(
+            f"redis: {tier.entries:,} entries, {tier.size_bytes / 1_048_576:.1f} MB{trouble}"
+        )
 
 
 @cache.command()
@@ -62,17 +77,19 @@ def stats(config: Path | None, folder: Path | None, simulated: bool, as_json: bo
 @click.option(
     "--older-than", type=Duration(), metavar="AGE", help="Only answers older than this, such as 7d."
 )
+@_shared
 @_where
 def clear(  # noqa: PLR0917 - click passes options by name
     agent: str | None,
     older_than: float | None,
+    shared: bool,
     config: Path | None,
     folder: Path | None,
     simulated: bool,
     as_json: bool,
 ) -> None:
     """Remove answers: all of them, of one agent, or older than an age."""
-    with _open(config, folder, simulated) as (store, place):
+    with _open(config, folder, simulated, shared=shared) as (store, place):
         removed = store.clear(agent_name=agent, older_than_seconds=older_than)
     if as_json:
         print_json({"folder": str(place), "removed": removed})
@@ -81,13 +98,19 @@ def clear(  # noqa: PLR0917 - click passes options by name
 
 
 @cache.command()
+@_shared
 @_where
 @click.pass_context
-def verify(
-    ctx: click.Context, config: Path | None, folder: Path | None, simulated: bool, as_json: bool
+def verify(  # noqa: PLR0917 - click passes options by name
+    ctx: click.Context,
+    shared: bool,
+    config: Path | None,
+    folder: Path | None,
+    simulated: bool,
+    as_json: bool,
 ) -> None:
     """Check the signature of every stored answer; exit code 1 if one does not hold."""
-    with _open(config, folder, simulated) as (store, place):
+    with _open(config, folder, simulated, shared=shared) as (store, place):
         result = store.verify()
     if as_json:
         print_json({"folder": str(place), "valid": result.valid, "invalid": result.invalid})
@@ -183,12 +206,18 @@ def import_answers(  # noqa: PLR0917 - click passes options by name
 
 @contextmanager
 def _open(
-    config: Path | None, folder: Path | None, simulated: bool, *, may_be_new: bool = False
+    config: Path | None,
+    folder: Path | None,
+    simulated: bool,
+    *,
+    may_be_new: bool = False,
+    shared: bool = False,
 ) -> Iterator[tuple[CacheStore, Path]]:
-    """The cache and its place; nothing is made there by looking.
+    """The cache and its place, with Redis where ``shared``; nothing is made there by looking.
 
     Raises:
-        InputError: the user names a folder that is not there. Their own is only empty so far.
+        InputError: the user names a folder that is not there (their own is only empty so far), or Redis, and no
+            server is set.
     """
     from claude_force.cli.logs import show_warnings
 
@@ -200,7 +229,14 @@ def _open(
         raise InputError(
             f"There is no cache at {str(place)!r} yet; it is made by the first answer."
         )
-    store = build_store(settings, folder=place, secret=environment.cache_secret)
+    if shared and environment.redis_url is None:
+        raise InputError("No Redis server is set; name one in CLAUDE_FORCE_REDIS_URL.")
+    store = build_store(
+        settings,
+        folder=place,
+        secret=environment.cache_secret,
+        redis_url=environment.redis_url if shared else None,
+    )
     try:
         yield store, place
     finally:

@@ -214,6 +214,7 @@ async def open_orchestrator(
     kept = {
         "cache_origin": f"simulator {scenario}",
         "cache_dir": cache_folder(environment, simulated=True),
+        "cache_redis_url": "",
         "state_dir": state_folder(environment, simulated=True),
     }
     async with (

@@ -26,6 +26,9 @@ class Environment:
     base_url: str | None = None
     # CLAUDE_CACHE_SECRET signs the entries of the response cache.
     cache_secret: str | None = field(default=None, repr=False)
+    # CLAUDE_FORCE_REDIS_URL, a server that machines share. Not in claude.json: a project must not choose who gets
+    # the answers of its user.
+    redis_url: str | None = field(default=None, repr=False)
     # HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY.
     proxies: Proxies = field(default_factory=Proxies)
     # Where files of the user's own are kept: XDG_CACHE_HOME and XDG_STATE_HOME, or their defaults.
@@ -49,6 +52,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         api_key=values.get("ANTHROPIC_API_KEY") or values.get("ANTHROPIC_AUTH_TOKEN") or None,
         base_url=values.get("ANTHROPIC_BASE_URL") or None,
         cache_secret=values.get("CLAUDE_CACHE_SECRET") or None,
+        redis_url=values.get("CLAUDE_FORCE_REDIS_URL") or None,
         proxies=read_proxies(values),
         cache_home=_xdg(values.get("XDG_CACHE_HOME"), home / ".cache"),
         state_home=_xdg(values.get("XDG_STATE_HOME"), home / ".local" / "state"),
