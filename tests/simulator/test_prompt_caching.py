@@ -144,6 +144,32 @@ def test_lifetime_counts_from_the_start_of_the_request_not_of_the_answer() -> No
     assert cache.look_up(prompt, organisation="o", now=300.0).usage.cache_read_tokens == 0
 
 
+def test_request_that_was_refused_renews_nothing() -> None:
+    cache = PromptCache()
+    prompt = prompt_of(LONG)
+    cache.begin(cache.look_up(prompt, organisation="o", now=0.0))
+    refused = cache.look_up(prompt, organisation="o", now=200.0)
+    assert refused.usage.cache_read_tokens == LONG_TOKENS
+    assert cache.look_up(prompt, organisation="o", now=300.0).usage.cache_read_tokens == 0
+
+
+def test_read_renews_from_the_start_of_its_request() -> None:
+    cache = PromptCache()
+    prompt = prompt_of(LONG)
+    cache.begin(cache.look_up(prompt, organisation="o", now=0.0))
+    cache.accept(cache.look_up(prompt, organisation="o", now=200.0))
+    assert cache.look_up(prompt, organisation="o", now=499.0).usage.cache_read_tokens == LONG_TOKENS
+    assert cache.look_up(prompt, organisation="o", now=500.0).usage.cache_read_tokens == 0
+
+
+def test_marks_change_the_price_and_not_the_answer(sim: SimulatorThread, client: Client) -> None:
+    marked = client.body("Go.", model=MODEL, system=system())
+    plain = client.body("Go.", model=MODEL, system=[{"type": "text", "text": LONG}])
+    one, other = (client.call(sim, body).json for body in (marked, plain))
+    assert one["content"] == other["content"]
+    assert list(sim.stats.requests_by_fingerprint.values()) == [2]
+
+
 def prompt_of(text: str) -> Any:
     return read_prompt(
         {
@@ -177,6 +203,7 @@ def test_read_written_and_uncached_always_add_up_to_the_prompt(turns: Any, gap: 
         use = cache.look_up(prompt, organisation="o", now=gap * number)
         assert use.usage.total_input_tokens == prompt.total_tokens
         assert min(use.usage.input_tokens, use.usage.cache_read_tokens) >= 0
+        cache.accept(use)
         cache.begin(use)
         again = cache.look_up(prompt, organisation="o", now=gap * number)
         assert again.usage.cache_write_tokens == 0

@@ -165,6 +165,7 @@ class _Exchange:
         )
         response = self._response()
         if fault is None:
+            platform.prompt_cache.accept(self._use)
             return response
         platform.counters.faults[fault.kind.value] += 1
         shown = distort(response, fault, epoch_seconds=platform.wall_clock())
@@ -174,6 +175,7 @@ class _Exchange:
             return replace(shown, headers=headers, on_begin=None, on_end=None)
         if fault.kind in _BEFORE_THE_MODEL:
             return replace(shown, on_begin=None, on_end=None)
+        platform.prompt_cache.accept(self._use)
         if fault.kind in STOP_REASONS or fault.kind in _WHOLE_IN_THE_END:
             return shown
         return replace(shown, on_end=None)

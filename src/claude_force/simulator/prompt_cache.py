@@ -38,6 +38,8 @@ class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
 
     # Input only; `output_tokens` is 0.
     usage: Usage
+    # What the request reads, and so renews.
+    read: tuple[_Key, ...]
     # What becomes readable when the response begins.
     written: tuple[tuple[_Key, str], ...]
     started_at: float
@@ -54,13 +56,12 @@ class PromptCache:
         self._entries: dict[_Key, _Entry] = {}
 
     def look_up(self, prompt: Prompt, *, organisation: str, now: float) -> CacheUse:
-        """Split the prompt into read, written and uncached tokens; renew what is read, as of ``now``."""
+        """Split the prompt into read, written and uncached tokens; changes nothing."""
         if not prompt.marked:
             usage = Usage(input_tokens=prompt.total_tokens)
-            return CacheUse(usage=usage, written=(), started_at=now)
+            return CacheUse(usage=usage, read=(), written=(), started_at=now)
         points = _points(prompt, organisation)
         read = self._longest_match(points, now)
-        self._renew(points, read, now)
         written, tokens_by_ttl = _writes(points, read, prompt_cache_minimum(prompt.model))
         usage = Usage(
             input_tokens=prompt.total_tokens - read - sum(tokens_by_ttl.values()),
@@ -68,7 +69,16 @@ class PromptCache:
             cache_write_1h_tokens=tokens_by_ttl["1h"],
             cache_read_tokens=read,
         )
-        return CacheUse(usage=usage, written=written, started_at=now)
+        keys = tuple(point.key for point in points if point.tokens <= read)
+        return CacheUse(usage=usage, read=keys, written=written, started_at=now)
+
+    def accept(self, use: CacheUse) -> None:
+        """The request was not refused: what it reads lives on from its start, whatever becomes of the answer."""
+        for key in use.read:
+            entry = self._entries.get(key)
+            if entry is not None and entry.expires_at > use.started_at:
+                lifetime = LIFETIME_SECONDS[entry.ttl]
+                entry.expires_at = max(entry.expires_at, use.started_at + lifetime)
 
     def begin(self, use: CacheUse) -> None:
         """The response has begun: what it writes can be read from now on. Lifetimes count from its start."""
@@ -93,12 +103,6 @@ class PromptCache:
             if entry is not None and entry.expires_at > now:
                 return points[index].tokens
         return 0
-
-    def _renew(self, points: tuple[_Point, ...], read: int, now: float) -> None:
-        for point in points:
-            entry = self._entries.get(point.key)
-            if point.tokens <= read and entry is not None and entry.expires_at > now:
-                entry.expires_at = max(entry.expires_at, now + LIFETIME_SECONDS[entry.ttl])
 
     def _sweep(self, now: float) -> None:
         self._entries = {

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 BINARY_BLOCK_TOKENS: Final = 1_600
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
-# Two requests that differ in nothing else ask the model the same.
-_NOT_IN_FINGERPRINT: Final = ("stream", "metadata")
+# Two requests that differ in nothing else, and in marks for the prompt cache, ask the model the same.
+_NOT_IN_FINGERPRINT: Final = ("stream", "metadata", "cache_control")
 
 
 class PromptBlock(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ def read_prompt(body: JsonObject) -> Prompt:
         model=body["model"],
         blocks=tuple(blocks),
         total_tokens=sum([block.tokens for block in blocks]),
-        fingerprint=_fingerprint(body),
+        fingerprint=_fingerprint(_unmarked(body) if marked else body),
         marked=marked,
         body=body,
     )
@@ -73,6 +73,29 @@ def read_prompt(body: JsonObject) -> Prompt:
 def _fingerprint(body: JsonObject) -> str:
     content = {name: value for name, value in body.items() if name not in _NOT_IN_FINGERPRINT}
     return blake2b(_canonical(content), digest_size=16).hexdigest()
+
+
+def _unmarked(body: JsonObject) -> JsonObject:
+    """The body with no mark behind any block; what is inside a block stays as it is."""
+    bare = dict(body)
+    for field in ("tools", "system"):
+        if isinstance(body.get(field), list):
+            bare[field] = _bare_blocks(body[field])
+    bare["messages"] = [
+        {**message, "content": _bare_blocks(message["content"])}
+        if isinstance(message["content"], list)
+        else message
+        for message in body["messages"]
+    ]
+    return bare
+
+
+def _bare_blocks(blocks: list[JsonObject]) -> list[JsonObject]:
+    return [_bare(block) for block in blocks]
+
+
+def _bare(block: JsonObject) -> JsonObject:
+    return {name: value for name, value in block.items() if name != "cache_control"}
 
 
 def _raw_blocks(body: JsonObject) -> Iterator[tuple[str, JsonObject]]:
@@ -97,8 +120,7 @@ def _block(part: str, block: JsonObject, *, with_key: bool) -> PromptBlock:
     if not with_key:
         return PromptBlock(part, text, tokens, b"", None)
     control = block.get("cache_control")
-    bare = {name: value for name, value in block.items() if name != "cache_control"}
-    key = part.encode() + b"\x1f" + _canonical(bare)
+    key = part.encode() + b"\x1f" + _canonical(_bare(block))
     return PromptBlock(
         part, text, tokens, key, None if control is None else control.get("ttl", "5m")
     )
@@ -111,8 +133,7 @@ def _text_and_tokens(part: str, block: JsonObject) -> tuple[str, int]:
     elif kind in {"image", "document"} and block["source"].get("type") != "text":
         return f"[{kind}]", BINARY_BLOCK_TOKENS
     else:
-        bare = {name: value for name, value in block.items() if name != "cache_control"}
-        text = _canonical(bare).decode()
+        text = _canonical(_bare(block)).decode()
     return text, estimate_tokens(text)
 
 
