@@ -1,0 +1,91 @@
+"""Sums over the calls of an hour or a day, of one agent, model and workflow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from claude_force.metrics.schema import DAY_SECONDS, HOUR_SECONDS, SUMS
+from claude_force.metrics.sketch import Sketch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# Start, agent, model, workflow; names as their numbers.
+CellKey: TypeAlias = tuple[int, int, int, int]
+# The columns of a stored call that a cell is made of.
+Measured: TypeAlias = tuple[float, int, int, int, int, int, int, int, int | None, int | None]
+
+MEASURED_COLUMNS: Final = (
+    "seconds, attempts, error_kind, cached_tier, input_tokens, output_tokens, "
+    "cache_read_tokens, cache_write_tokens, cost, saved"
+)
+
+
+class Cell:
+    """Sums, and a sketch of how long the API took for complete answers.
+
+    Cells of the same calls are equal, however those were split up and merged.
+    """
+
+    __slots__ = ("latency", "sums")
+
+    def __init__(self, sums: Sequence[int] | None = None, latency: Sketch | None = None) -> None:
+        # In the order of SUMS.
+        self.sums = [0] * len(SUMS) if sums is None else list(sums)
+        self.latency = Sketch() if latency is None else latency
+
+    def merge(self, other: Cell) -> None:
+        """Add what ``other`` has."""
+        self.sums = [ours + theirs for ours, theirs in zip(self.sums, other.sums, strict=True)]
+        self.latency.merge(other.latency)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and self.sums == other.sums and self.latency == other.latency
+
+    __hash__ = None  # type: ignore[assignment] # it changes
+
+    def stored(self) -> tuple[int | bytes, ...]:
+        """The columns of a cell, without its key."""
+        return (*self.sums, self.latency.to_bytes())
+
+
+def cell_of(calls: Sequence[Measured]) -> Cell:
+    """What calls come to."""
+    columns = list(zip(*calls, strict=True))
+    seconds, attempts, errors, tiers, *tokens, costs, saved = columns
+    cell = Cell()
+    cell.sums = [
+        len(calls),
+        sum(error != 0 for error in errors),
+        sum(tier != 0 for tier in tiers),
+        sum(count - 1 for count in attempts if count > 1),
+        *map(sum, tokens),
+        sum(cost for cost in costs if cost is not None),
+        costs.count(None),
+        sum(amount for amount in saved if amount is not None),
+    ]
+    cell.latency = Sketch.of(
+        took
+        for took, error, tier in zip(seconds, errors, tiers, strict=True)
+        if error == 0 and tier == 0
+    )
+    return cell
+
+
+def by_day(hours: Iterable[tuple[CellKey, Cell]]) -> dict[CellKey, Cell]:
+    """Cells of hours as cells of their days."""
+    days: dict[CellKey, Cell] = {}
+    for (start, *names), cell in hours:
+        agent, model, workflow = names
+        days.setdefault((day_of(start), agent, model, workflow), Cell()).merge(cell)
+    return days
+
+
+def hour_of(epoch_seconds: float) -> int:
+    """The second in which its hour begins."""
+    return int(epoch_seconds // HOUR_SECONDS) * HOUR_SECONDS
+
+
+def day_of(epoch_seconds: float) -> int:
+    """The second in which its day of UTC begins."""
+    return int(epoch_seconds // DAY_SECONDS) * DAY_SECONDS

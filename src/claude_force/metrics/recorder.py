@@ -1,0 +1,248 @@
+"""Listens to calls and keeps a row of each, off the event loop.
+
+On the loop a finished call costs a few dictionary operations and one append. A thread of the recorder's own turns what
+was heard into rows and writes them, many in one transaction; SQLite and everything behind it is imported there, so
+that a program which has not finished a call has not paid for it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from threading import Event as Signal
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Final
+
+from claude_force.domain.events import (
+    AttemptFailed,
+    CallFailed,
+    CallFinished,
+    CallStarted,
+    RunFinished,
+    RunStarted,
+    TextDelta,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from claude_force.domain.events import Event
+    from claude_force.metrics.log import RowLog
+    from claude_force.metrics.rows import Heard
+
+# Long enough to gather a burst into one transaction; what a crash may lose.
+_LINGER_SECONDS: Final = 0.05
+# A thread without work ends, so that a recorder which nobody closed can be collected.
+_IDLE_SECONDS: Final = 10.0
+# A disk that hangs must not fill the memory: what exceeds this is counted and lost.
+_MOST_WAITING: Final = 100_000
+# Calls that never told their end, because they were cancelled, are forgotten beyond this many.
+_MOST_OPEN: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderStats:
+    """What became of the calls that a recorder heard of."""
+
+    written: int
+    # Not written: the store could not be used, or too much was waiting for it.
+    lost: int
+
+
+class _Open:
+    """A call that has not ended: when it began, and how long its first text took."""
+
+    __slots__ = ("began", "first_text_seconds")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.first_text_seconds: float | None = None
+
+
+class Recorder:
+    """An `EventListener` that keeps a row of every call in the database at ``path``.
+
+    Rows are on disk within a second, and when `close` returns. A store that cannot be used costs rows, never a call:
+    they are counted, and the reason is logged once. Any thread and event loop may tell it of events.
+
+    Args:
+        path: of the database; it is made by the first row. Any number of processes may write to it.
+        retention_days: how long rows are kept; what they were rolled up into stays.
+        wall_clock: seconds since the epoch, the time of the rows.
+        monotonic: seconds, for durations.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        retention_days: int = 30,
+        wall_clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._retention_days = retention_days
+        self._wall_clock = wall_clock
+        self._monotonic = monotonic
+        self._heard: deque[Heard] = deque()
+        self._open: dict[str, _Open] = {}
+        self._dropped = 0
+        self._closed = False
+        self._log: RowLog | None = None
+        self._thread: Thread | None = None
+        self._start_threading()
+        # A plain reference would keep every recorder alive until exit.
+        reference = weakref.ref(self)
+        self._at_exit = lambda: _close(reference)
+        atexit.register(self._at_exit)
+        os.register_at_fork(after_in_child=lambda: _start_over(reference))
+
+    def __call__(self, event: Event) -> None:
+        """Hear of one event; returns at once."""
+        kind = type(event)
+        if kind is TextDelta:
+            self._hear_text(event.call_id)  # type: ignore[union-attr] # `kind` has decided
+        elif kind is CallFinished or kind is CallFailed:
+            known = self._open.pop(event.call_id, None)  # type: ignore[union-attr] # as above
+            first_text = None if known is None else known.first_text_seconds
+            self._append((self._wall_clock(), event, first_text))
+        elif kind is CallStarted:
+            self._begin(event.call_id)  # type: ignore[union-attr] # as above
+        elif kind is RunStarted or kind is RunFinished:
+            self._append((self._wall_clock(), event, None))
+        elif kind is AttemptFailed and event.text_was_sent:  # type: ignore[union-attr] # as above
+            known = self._open.get(event.call_id)  # type: ignore[union-attr] # as above
+            if known is not None:
+                # That text is void.
+                known.first_text_seconds = None
+
+    def flush(self) -> None:
+        """Write on the calling thread whatever was heard so far."""
+        with self._writing:
+            self._drain()
+
+    def close(self) -> None:
+        """Write what was heard, and close the database. What comes later is lost; a second call does nothing."""
+        atexit.unregister(self._at_exit)
+        self._closed = True
+        self._alarm.set()
+        with self._writing:
+            self._drain()
+            if self._log is not None:
+                self._log.close()
+
+    async def aclose(self) -> None:
+        """`close`, off the event loop."""
+        if self._log is None and not self._heard:
+            # Nothing was ever recorded: there is nothing to wait for.
+            self.close()
+            return
+        import asyncio  # noqa: PLC0415 - a program without a loop needs none
+
+        await asyncio.to_thread(self.close)
+
+    def stats(self) -> RecorderStats:
+        """What became of the calls so far."""
+        log = self._log
+        written, lost = (0, 0) if log is None else (log.written, log.lost)
+        return RecorderStats(written=written, lost=lost + self._dropped)
+
+    def _begin(self, call_id: str) -> None:
+        calls = self._open
+        if len(calls) >= _MOST_OPEN:
+            calls.pop(next(iter(calls)), None)
+        calls[call_id] = _Open(self._monotonic())
+
+    def _hear_text(self, call_id: str) -> None:
+        known = self._open.get(call_id)
+        if known is not None and known.first_text_seconds is None:
+            known.first_text_seconds = self._monotonic() - known.began
+
+    def _append(self, heard: Heard) -> None:
+        if self._closed or len(self._heard) >= _MOST_WAITING:
+            self._dropped += type(heard[1]) is CallFinished or type(heard[1]) is CallFailed
+            return
+        self._heard.append(heard)
+        if self._asleep:
+            self._rouse()
+
+    def _rouse(self) -> None:
+        with self._waking:
+            self._asleep = False
+            if self._thread is not None:
+                self._alarm.set()
+                return
+            thread = Thread(target=self._run, name="claude-force-metrics-writer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # The interpreter is shutting down: the exit handler writes the rest.
+                return
+            self._thread = thread
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_LINGER_SECONDS)
+            self.flush()
+            if not self._heard and not self._wait_for_work():
+                return
+
+    def _wait_for_work(self) -> bool:
+        """Sleep until something is heard; False when it is time to end."""
+        self._alarm.clear()
+        self._asleep = True
+        # Looked at after the mark: whatever was appended before it did not rouse this thread.
+        awake = bool(self._heard) or self._closed or self._alarm.wait(_IDLE_SECONDS)
+        with self._waking:
+            if self._closed or (not awake and not self._heard):
+                self._thread = None
+                return False
+            self._asleep = False
+            return True
+
+    def _drain(self) -> None:
+        count = len(self._heard)
+        if not count:
+            return
+        if self._log is None:
+            from claude_force.metrics.log import RowLog  # noqa: PLC0415 - see the top of the module
+
+            self._log = RowLog(self._path, retention_days=self._retention_days)
+        heard = [self._heard.popleft() for _ in range(count)]
+        self._log.append(heard, now=self._wall_clock())
+
+    def _start_threading(self) -> None:
+        # Guards the thread's coming and going.
+        self._waking = Lock()
+        # Serialises writing: the thread, `flush` and `close`.
+        self._writing = Lock()
+        self._alarm = Signal()
+        self._thread = None
+        # True while an append has to rouse the thread.
+        self._asleep = True
+
+    def _start_over_after_fork(self) -> None:
+        """Leave to the parent process what it has heard, its locks and its connection."""
+        self._heard.clear()
+        self._open.clear()
+        if self._log is not None:
+            self._log.abandon()
+            self._log = None
+        self._start_threading()
+
+
+def _close(reference: weakref.ref[Recorder]) -> None:
+    recorder = reference()
+    if recorder is not None:
+        recorder.close()
+
+
+def _start_over(reference: weakref.ref[Recorder]) -> None:
+    recorder = reference()
+    if recorder is not None:
+        recorder._start_over_after_fork()  # noqa: SLF001 - of this module
