@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
+    from claude_force.domain.companions import Seat
     from claude_force.domain.usage import Usage
 
 # The version that the API publishes since October 2026; it refuses sampling parameters.
@@ -78,6 +79,8 @@ class CallContext:
     cache: CacheUse = USE_CACHE
     # Ids of models to ask, in this order, when the request's own cannot answer.
     fallback: tuple[str, ...] = ()
+    # Its place among the calls that are made together with it; None for a call on its own.
+    seat: Seat | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

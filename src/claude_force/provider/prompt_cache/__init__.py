@@ -1,0 +1,1 @@
+"""Marks what of a prompt the provider should keep, and lets calls that share it take their turns."""
