@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
     from claude_force.domain.results import AgentOutcome, AgentResult, StepResult, WorkflowResult
     from claude_force.domain.usage import Usage
+    from claude_force.metrics.open_telemetry import OpenTelemetryListener
     from claude_force.orchestrator import AsyncAgentOrchestrator
     from claude_force.provider.client import ModelClient
     from claude_force.provider.messages_api import MessagesApiClient
@@ -147,6 +148,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "claude_force.provider.client": ("ModelClient",),
     "claude_force.provider.messages_api": ("MessagesApiClient",),
     "claude_force.provider.sdk": ("AnthropicSdkClient",),
+    "claude_force.metrics.open_telemetry": ("OpenTelemetryListener",),
     "claude_force.sync": ("AgentOrchestrator",),
     "claude_force.workflows.definition": ("Step", "Workflow", "parse_workflow"),
 }
@@ -197,6 +199,7 @@ __all__ = [
     "MessagesApiClient",
     "MissingCredentialsError",
     "ModelClient",
+    "OpenTelemetryListener",
     "OptionalDependencyError",
     "PartialFailureError",
     "RateLimitError",

@@ -41,6 +41,7 @@ class RunOptions:
     max_age: float | None
     budget: Decimal | None
     as_json: bool
+    otel: bool = False
 
     @property
     def cache(self) -> CacheUse:
@@ -127,6 +128,11 @@ run_options = apply(
         metavar="AGE",
         help="Serve nothing older from the cache, such as 1h.",
     ),
+    click.option(
+        "--otel",
+        is_flag=True,
+        help="Send spans and metrics to the OpenTelemetry collector of OTEL_EXPORTER_OTLP_ENDPOINT.",
+    ),
     json_option,
 )
 answer_options = apply(
@@ -182,6 +188,21 @@ async def open_orchestrator(
     options: RunOptions, *, listeners: Sequence[EventListener] = ()
 ) -> AsyncIterator[AsyncAgentOrchestrator]:
     """The orchestrator that the options ask for; with ``--simulate`` beside a simulator of its own."""
+    if options.otel:
+        from claude_force.metrics.otlp import exported
+
+        with exported() as listener:
+            async with _open(options, (*listeners, listener)) as force:
+                yield force
+    else:
+        async with _open(options, listeners) as force:
+            yield force
+
+
+@asynccontextmanager
+async def _open(
+    options: RunOptions, listeners: Sequence[EventListener]
+) -> AsyncIterator[AsyncAgentOrchestrator]:
     from claude_force.cli.logs import show_warnings
     from claude_force.orchestrator import AsyncAgentOrchestrator
 
