@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.definition import Step, Workflow
+    from claude_force.workflows.library import WorkflowLibrary
 
 # What many-call methods take for one call: `(agent, task)`, or an `AgentCall` with everything else.
 CallLike: TypeAlias = "AgentCall | tuple[str, str]"
@@ -311,8 +312,8 @@ class AsyncAgentOrchestrator:
         """Run a graph of agents; a step starts the moment the last step it depends on ends.
 
         Args:
-            workflow: a name from ``claude.json``, or a definition: a list of agent names, a mapping with ``steps``,
-                or a `Workflow`.
+            workflow: a name, the path of a YAML or JSON file, or a definition: a list of agent names, a mapping with
+                ``steps``, or a `Workflow`.
             task: what all steps work on, beside the task of their own.
             files: given to every step.
             sequential: one step at a time; the results are the same.
@@ -355,14 +356,16 @@ class AsyncAgentOrchestrator:
     def load_workflow(
         self, workflow: str | Workflow | Mapping[str, object] | Sequence[str]
     ) -> Workflow:
-        """The checked workflow of that name, or of that definition.
+        """The checked workflow of that name, of that file (a path), or of that definition.
 
         Raises:
             WorkflowDefinitionError: with every problem of it.
         """
-        from claude_force.workflows.library import load_workflow  # noqa: PLC0415 - one call needs none
+        return self._runtime.library.load(workflow, self._agent_problem)
 
-        return load_workflow(workflow, self.settings.workflows, self._agent_problem)
+    def workflow_library(self) -> WorkflowLibrary:
+        """The workflows that can be run by name, and where each is written."""
+        return self._runtime.library
 
     def _agent_problem(self, name: str) -> str | None:
         try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from claude_force.agents.registry import AgentRegistry
     from claude_force.config.environment import Environment
+    from claude_force.workflows.library import WorkflowLibrary
 
 
 def find_settings(config_path: Path | None, environment: Environment) -> Settings:
@@ -47,6 +48,34 @@ def build_registry(
             registry_folder=settings.path.parent if settings.path else None,
         )
     )
+
+
+def build_library(settings: Settings, environment: Environment) -> WorkflowLibrary:
+    """The workflows of claude.json and of the folder ``workflows`` beside it.
+
+    Without a claude.json it is the nearest ``.claude/workflows`` from the working folder up to the root of its
+    repository.
+    """
+    from claude_force.workflows.library import WorkflowLibrary
+
+    return WorkflowLibrary(
+        registered=settings.workflows,
+        config_path=settings.path,
+        folder=_workflows_folder(environment.cwd)
+        if settings.path is None
+        else settings.path.parent / "workflows",
+        root=environment.cwd,
+    )
+
+
+def _workflows_folder(start: Path) -> Path | None:
+    for folder in (start, *start.parents):
+        candidate = folder / ".claude" / "workflows"
+        if candidate.is_dir():
+            return candidate
+        if (folder / ".git").exists():
+            break
+    return None
 
 
 def api_key_of(explicit: str | None, environment: Environment) -> str:

@@ -10,6 +10,7 @@ from claude_force.assembly.layers import build_cached, build_chain, build_transp
 from claude_force.assembly.lookup import (
     api_key_of,
     base_url_of,
+    build_library,
     build_registry,
     cache_folder,
     find_settings,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from claude_force.assembly.options import RuntimeOptions
     from claude_force.config.settings import BudgetSettings, Settings
     from claude_force.provider.client import ModelClient
+    from claude_force.workflows.library import WorkflowLibrary
 
 
 class Borrowed:
@@ -71,6 +73,11 @@ class Runtime:
                 self.settings, self._environment, agents_dir=self._options.agents_dir
             )
         return self._registry
+
+    @property
+    def library(self) -> WorkflowLibrary:
+        """The workflows that can be run by name."""
+        return build_library(self.settings, self._environment)
 
     @property
     def max_concurrent(self) -> int:
