@@ -228,8 +228,10 @@ def _at(lines: Mapping[str, int], place: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    problem = getattr(error, "problem", None) or str(error)
-    return _at_mark(getattr(error, "problem_mark", None)) + " ".join(str(problem).split())
+    parts = [getattr(error, "context", None), getattr(error, "problem", None) or str(error)]
+    return _at_mark(getattr(error, "problem_mark", None)) + ", ".join(
+        " ".join(str(part).split()) for part in parts if part
+    )
 
 
 def _at_mark(mark: Any) -> str:  # noqa: ANN401 - one of two classes that share no type
