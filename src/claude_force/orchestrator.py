@@ -18,7 +18,7 @@ from claude_force.domain.messages import USE_CACHE, CallContext
 from claude_force.domain.partial_failure import PartialFailureError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
     from typing import Unpack
 
     from claude_force.agents.attachments import Attachment
@@ -58,6 +58,8 @@ class AsyncAgentOrchestrator:
             a gateway); None takes the base URL.
         cache_redis_url: a Redis server that machines share; None takes ``CLAUDE_FORCE_REDIS_URL``. It needs a
             ``cache_secret``.
+        prompt_cache: have the provider keep what several calls begin with, where that pays; None takes
+            ``prompt_cache.enabled`` (True).
         budget_usd: what all calls of this orchestrator, or each of its workflow runs, may cost in dollars; None takes
             ``budgets.per_run_usd``. The worst case of a call is reserved before it is sent.
         state_dir: where the processes of a user share rate limits, circuit breakers and the budget of a day; None takes
@@ -84,6 +86,7 @@ class AsyncAgentOrchestrator:
         cache_secret: str | None = None,
         cache_origin: str | None = None,
         cache_redis_url: str | None = None,
+        prompt_cache: bool | None = None,
         budget_usd: Decimal | float | str | None = None,
         state_dir: str | Path | None = None,
         agents_dir: str | Path | None = None,
@@ -106,6 +109,7 @@ class AsyncAgentOrchestrator:
                 cache_secret=cache_secret,
                 cache_origin=cache_origin,
                 cache_redis_url=cache_redis_url,
+                prompt_cache=prompt_cache,
                 budget_usd=None if budget_usd is None else Decimal(str(budget_usd)),
                 state_dir=Path(state_dir) if state_dir is not None else None,
             ),
@@ -269,18 +273,53 @@ class AsyncAgentOrchestrator:
         Every call ends in a result or a typed error, and no error of one touches another, except a spend cap: after
         it nothing more is sent. ``calls`` may be any iterable; it is read as places become free.
         """
-        from claude_force.workflows.fan_out import fan_out  # noqa: PLC0415 - one call needs none
+        from claude_force.workflows.companions import look_ahead  # noqa: PLC0415 - one call needs none
+        from claude_force.workflows.fan_out import fan_out  # noqa: PLC0415 - as above
 
         self._runtime.client()
         stop = self._caller.new_run()
+        workers = 2 * self.max_concurrent
+        companions, accepted = look_ahead(map(_as_call, calls), workers)
 
         async def run_call(call: AgentCall) -> AgentResult:
-            return await self._caller.run(call, stop=stop)
+            seat = companions.seat()
+            try:
+                return await self._caller.run(call, stop=stop, seat=seat)
+            finally:
+                seat.settle()
 
-        outcomes = fan_out(
-            map(_as_call, calls), run_call, workers=2 * self.max_concurrent, is_fatal=stops_run
-        )
+        outcomes = fan_out(accepted, run_call, workers=workers, is_fatal=stops_run)
         async with aclosing(outcomes):
+            async for outcome in outcomes:
+                yield outcome
+
+    async def run_batch(
+        self,
+        calls: Iterable[CallLike],
+        *,
+        wait: bool = True,
+        on_look: Callable[[int], None] | None = None,
+    ) -> AsyncGenerator[AgentOutcome, None]:
+        """`run_many` by way of message batches: half the price, and within a day instead of at once.
+
+        What is in a batch already, of an earlier process too, is not sent again, so a caller may come back tomorrow
+        with the same calls. A result is forgotten by the ledger of batches when the next outcome is asked for.
+
+        Args:
+            calls: what to ask; all of it is read before anything is sent.
+            wait: wait for the results; False returns once everything is sent, after the outcomes of what the
+                response cache has.
+            on_look: told, each time the batches were looked at, how many requests still have no result.
+
+        Raises:
+            InputError: a call cannot be sent as it is; then none was.
+            BudgetExceededError: all of them together do not fit into a budget; nothing was sent.
+            CallError: a batch was refused, or cannot be read.
+        """
+        from claude_force.assembly.batching import BatchedCalls  # noqa: PLC0415 - few need it
+
+        batched = BatchedCalls(self._runtime, self._caller, on_look=on_look)
+        async with aclosing(batched.run(map(_as_call, calls), wait=wait)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
 
@@ -328,21 +367,37 @@ class AsyncAgentOrchestrator:
             InputError: the task or a file cannot be used; nothing was sent.
             MissingCredentialsError: there is no key; nothing was sent.
         """
-        from claude_force.workflows.scheduler import WorkflowRun  # noqa: PLC0415 - one call needs none
+        from claude_force.provider.prompt_cache.prefixes import prefix_keys  # noqa: PLC0415 - one call needs none
+        from claude_force.workflows.companions import seats_of  # noqa: PLC0415 - as above
+        from claude_force.workflows.scheduler import WorkflowRun  # noqa: PLC0415 - as above
         from claude_force.workflows.steps import step_call  # noqa: PLC0415 - as above
 
         accepted = self.load_workflow(workflow)
         self._runtime.client()
-        for step in accepted.steps:
-            step_call(step, task, files, {}).to_request(self.registry, CallContext())
+        beginnings = {
+            step.step_id: prefix_keys(
+                step_call(step, task, files, {}).to_request(self.registry, CallContext())
+            )
+            for step in accepted.steps
+        }
+        seats = seats_of(accepted, beginnings, sequential=sequential)
         run_id = new_id()
         stop = self._caller.new_run()
 
         async def run_step(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
             call = step_call(step, task, files, answers, cache)
-            return await self._caller.run(
-                call, on_event=on_event, stop=stop, run_id=run_id, step_id=step.step_id
-            )
+            seat = seats[step.step_id]
+            try:
+                return await self._caller.run(
+                    call,
+                    on_event=on_event,
+                    stop=stop,
+                    run_id=run_id,
+                    step_id=step.step_id,
+                    seat=seat,
+                )
+            finally:
+                seat.settle()
 
         return await WorkflowRun(
             accepted,

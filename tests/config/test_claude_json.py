@@ -60,6 +60,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
             "stale_while_revalidate_seconds": 3,
             "stale_if_error_seconds": 4,
         },
+        "prompt_cache": {"enabled": False, "one_hour": "never"},
         "agents": {"a": {"file": "a.md"}, "b": {"path": "b.md"}},
         "workflows": {"w": ["a", "b"]},
     }

@@ -20,12 +20,14 @@ ROW = re.compile(r"^\| `(\w+)` \| (\d+) \| `(\w+)` \|", re.MULTILINE)
 def field_row(field: Field) -> str:
     if isinstance(field.default, tuple):
         default = "none"
+    elif isinstance(field.default, str):
+        default = field.default
     elif isinstance(field.default, bool):
         default = str(field.default).lower()
     else:
         default = f"{field.default:g}"
     numeric = field.kind in {"int", "number"}
-    bounds = f"{field.minimum:,} to {field.maximum:,}" if numeric else ""
+    bounds = f"{field.minimum:,} to {field.maximum:,}" if numeric else " or ".join(field.choices)
     cells = (f"`{field.path}`", KINDS.get(field.kind, field.kind), default, bounds, field.meaning)
     return "| " + " | ".join(cells) + " |"
 

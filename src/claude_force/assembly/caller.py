@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from claude_force.agents.calls import AgentCall
     from claude_force.assembly.runtime import Runtime
+    from claude_force.domain.companions import Seat
     from claude_force.domain.events import Event, EventListener
     from claude_force.domain.results import AgentResult
     from claude_force.workflows.run_stop import RunStop
@@ -65,8 +66,9 @@ class Caller:
         stop: RunStop | None = None,
         run_id: str | None = None,
         step_id: str | None = None,
+        seat: Seat | None = None,
     ) -> AgentResult:
-        """The result of one call, which belongs to a run where ``stop`` is given.
+        """The result of one call, which belongs to a run where ``stop`` is given, and has companions where ``seat`` is.
 
         Raises:
             ClaudeForceError: see `AsyncAgentOrchestrator.run_agent`.
@@ -80,6 +82,7 @@ class Caller:
             timeout_seconds=call.timeout_seconds or self._runtime.timeout_seconds,
             cache=call.cache,
             fallback=call.models_after(definition),
+            seat=seat,
         )
         request = self._requests.request(call, definition, context)
         listener = self.listener(on_event)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from claude_force.cache.store import CacheStore
     from claude_force.config.proxies import Proxies
-    from claude_force.config.settings import CacheSettings
+    from claude_force.config.settings import CacheSettings, PromptCacheSettings
     from claude_force.pricing.catalogue import PriceCatalogue
     from claude_force.pricing.spending import Spending
     from claude_force.provider.client import ModelClient
@@ -36,8 +36,11 @@ def build_chain(
     timeout_seconds: float,
     budgets: BudgetSettings,
     state_folder: Path | None,
+    prompt_cache: PromptCacheSettings,
 ) -> ModelClient:
-    """Every layer around ``transport``, outermost first: fallback, price and budget, then deadline, retries and limits.
+    """Every layer around ``transport``.
+
+    Outermost first: fallback, prompt cache, price and budget, then deadline, retries and limits.
 
     Args:
         transport: sends each request once.
@@ -47,6 +50,7 @@ def build_chain(
         timeout_seconds: the deadline of a call that names none.
         budgets: what may be spent.
         state_folder: where the processes of a user share limits, breakers and the budget of the day; None shares none.
+        prompt_cache: whether and how the provider's prompt cache is used.
     """
     from claude_force.pricing.catalogue import PriceCatalogue
     from claude_force.provider.fallback import FallbackClient
@@ -74,7 +78,26 @@ def build_chain(
     )
     catalogue = PriceCatalogue()
     spending = build_spending(budgets, catalogue, state_folder)
-    return FallbackClient(MeteredClient(resilient, catalogue=catalogue, spending=spending))
+    metered = MeteredClient(resilient, catalogue=catalogue, spending=spending)
+    if not prompt_cache.enabled:
+        return FallbackClient(metered)
+    return FallbackClient(build_prompt_cached(metered, prompt_cache, catalogue))
+
+
+def build_prompt_cached(
+    inner: ModelClient, settings: PromptCacheSettings, catalogue: PriceCatalogue
+) -> ModelClient:
+    """``inner`` behind the layer that uses the provider's prompt cache."""
+    from datetime import UTC, datetime
+
+    from claude_force.provider.prompt_cache.client import PromptCacheClient
+    from claude_force.provider.prompt_cache.outlook import rates_of
+
+    return PromptCacheClient(
+        inner,
+        one_hour=settings.one_hour == "auto",
+        rates_for=lambda model: rates_of(catalogue.tariff_at_hand(model, at=datetime.now(UTC))),
+    )
 
 
 def build_spending(

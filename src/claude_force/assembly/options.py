@@ -30,6 +30,8 @@ class RuntimeOptions:
     cache_origin: str | None = None
     # None takes the environment's, an empty text none.
     cache_redis_url: str | None = field(default=None, repr=False)
+    # Whether the provider's prompt cache is used.
+    prompt_cache: bool | None = None
     # What this orchestrator may spend, over all its calls.
     budget_usd: Decimal | None = None
     # Where processes share limits, breakers and the budget of the day.

@@ -18,12 +18,15 @@ from claude_force.assembly.lookup import (
 )
 from claude_force.assembly.options import check_number
 from claude_force.config.environment import read_environment
-from claude_force.domain.errors import ClosedError
+from claude_force.domain.errors import ClosedError, ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from claude_force.agents.registry import AgentRegistry
     from claude_force.assembly.options import RuntimeOptions
     from claude_force.config.settings import BudgetSettings, Settings
+    from claude_force.provider.batches_api import BatchesApi
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.library import WorkflowLibrary
 
@@ -91,6 +94,12 @@ class Runtime:
         return self.settings.performance.max_retries if given is None else given
 
     @property
+    def uses_prompt_cache(self) -> bool:
+        """Whether the provider's prompt cache is used."""
+        given = self._options.prompt_cache
+        return self.settings.prompt_cache.enabled if given is None else given
+
+    @property
     def timeout_seconds(self) -> float:
         """Deadline of a call that names none."""
         return self._timeout_seconds or self.settings.performance.timeout_seconds
@@ -116,6 +125,38 @@ class Runtime:
                 chain = self._chain = self._chain or self._build()
         return chain
 
+    @property
+    def state_folder(self) -> Path:
+        """Where the processes of a user share limits, breakers, budgets and what is in batches."""
+        return self._options.state_dir or self._environment.state_home
+
+    @property
+    def origin(self) -> str:
+        """The provider, as keys name it."""
+        return self._options.cache_origin or base_url_of(self._options.base_url, self._environment)
+
+    @property
+    def budgets(self) -> BudgetSettings:
+        """What may be spent."""
+        return self._budgets()
+
+    def open_batches(self) -> BatchesApi:
+        """A connection to the batches of the key; the caller closes it.
+
+        Raises:
+            ConfigError: the calls go to a client of the caller's own, which has no batches.
+            MissingCredentialsError: there is no key.
+        """
+        from claude_force.provider.batches_api import BatchesApi  # noqa: PLC0415 - few calls need it
+
+        if self._given_client is not None:
+            raise ConfigError("Batches need the API itself; a client of your own has none.")
+        return BatchesApi(
+            api_key=api_key_of(self._options.api_key, self._environment),
+            base_url=base_url_of(self._options.base_url, self._environment),
+            proxies=self._environment.proxies,
+        )
+
     async def aclose(self) -> None:
         """Close what was made here; a second call does nothing."""
         with self._building:
@@ -139,6 +180,7 @@ class Runtime:
             state_folder=None
             if origin is None
             else options.state_dir or self._environment.state_home,
+            prompt_cache=replace(self.settings.prompt_cache, enabled=self.uses_prompt_cache),
         )
         return self._cached(chain, origin)
 

@@ -49,6 +49,7 @@ def demo(paths: tuple[str, ...], scenario: str) -> None:
         no_cache=True,
         refresh=False,
         max_age=None,
+        no_prompt_cache=False,
         budget=None,
         as_json=False,
     )

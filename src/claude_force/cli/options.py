@@ -39,6 +39,7 @@ class RunOptions:
     no_cache: bool
     refresh: bool
     max_age: float | None
+    no_prompt_cache: bool
     budget: Decimal | None
     as_json: bool
     otel: bool = False
@@ -129,6 +130,11 @@ run_options = apply(
         help="Serve nothing older from the cache, such as 1h.",
     ),
     click.option(
+        "--no-prompt-cache",
+        is_flag=True,
+        help="Have the provider keep nothing of what calls have in common.",
+    ),
+    click.option(
         "--otel",
         is_flag=True,
         help="Send spans and metrics to the OpenTelemetry collector of OTEL_EXPORTER_OTLP_ENDPOINT.",
@@ -216,6 +222,7 @@ async def _open(
             max_retries=options.max_retries,
             timeout_seconds=options.timeout,
             agents_dir=options.agents,
+            prompt_cache=False if options.no_prompt_cache else None,
             budget_usd=options.budget,
             listeners=listeners,
         )

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from claude_force.config.budgets import KEYS as BUDGET_KEYS
 from claude_force.config.budgets import budget_problems, read_budgets
 from claude_force.config.fields import FIELDS, SECTIONS, problem_with, shown
-from claude_force.config.settings import CacheSettings, PerformanceSettings, Settings
+from claude_force.config.settings import (
+    CacheSettings,
+    PerformanceSettings,
+    PromptCacheSettings,
+    Settings,
+)
 from claude_force.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,6 +74,7 @@ def load_settings(path: Path) -> Settings:
     return Settings(
         performance=PerformanceSettings(**performance),
         cache=CacheSettings(**cache),
+        prompt_cache=PromptCacheSettings(**_section(document, "prompt_cache")),
         budgets=read_budgets(document.get("budgets", {})),
         agents=document.get("agents", {}),
         workflows=document.get("workflows", {}),

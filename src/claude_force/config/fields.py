@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 _MAX_SHOWN_CHARACTERS: Final = 100
 
-Kind = Literal["bool", "int", "number", "names"]
+Kind = Literal["bool", "int", "number", "names", "choice"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +17,13 @@ class Field:
     section: str
     name: str
     kind: Kind
-    default: bool | int | float | tuple[str, ...]
+    default: bool | int | float | str | tuple[str, ...]
     meaning: str
     # Bounds of a number, both included.
     minimum: float = 0
     maximum: float = 0
+    # The words that a choice is made of.
+    choices: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -121,6 +123,21 @@ FIELDS: Final[tuple[Field, ...]] = (
         maximum=31_536_000,
         meaning="how long past its lifetime an answer is served when the API fails",
     ),
+    Field(
+        section="prompt_cache",
+        name="enabled",
+        kind="bool",
+        default=True,
+        meaning="have the provider keep what several calls begin with, where that pays",
+    ),
+    Field(
+        section="prompt_cache",
+        name="one_hour",
+        kind="choice",
+        default="auto",
+        choices=("auto", "never"),
+        meaning="keep it for an hour where the measured gaps between calls make that cheaper",
+    ),
 )
 
 SECTIONS: Final = tuple(dict.fromkeys(field.section for field in FIELDS))
@@ -133,6 +150,9 @@ def problem_with(field: Field, value: object) -> str | None:
     if field.kind == "names":
         named = isinstance(value, list) and all(isinstance(item, str) for item in value)
         return None if named else f"expected a list of agent names, found {shown(value)}"
+    if field.kind == "choice":
+        words = " or ".join(repr(word) for word in field.choices)
+        return None if value in field.choices else f"expected {words}, found {shown(value)}"
     numeric = (int,) if field.kind == "int" else (int, float)
     if isinstance(value, bool) or not isinstance(value, numeric):
         wanted = "a whole number" if field.kind == "int" else "a number"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +38,15 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCacheSettings:
+    """``prompt_cache`` of claude.json."""
+
+    enabled: bool = True
+    # Whether a prefix may be kept for an hour: where it is measured to be cheaper, or not at all.
+    one_hour: Literal["auto", "never"] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetSettings:
     """``budgets`` of claude.json, in dollars; None for no budget."""
 
@@ -56,6 +65,7 @@ class Settings:
 
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    prompt_cache: PromptCacheSettings = field(default_factory=PromptCacheSettings)
     budgets: BudgetSettings = field(default_factory=BudgetSettings)
     # Agents registered by name, as the file has them: {"name": {"file": …, "domains": […], "priority": …}}.
     agents: Mapping[str, Mapping[str, object]] = field(default_factory=dict)

@@ -47,13 +47,26 @@ class PriceCatalogue:
             usages: one entry a request: a tier depends on the size of a single one.
             at: when it was asked, with a time zone: prices change by date.
         """
+        if not self._knows(model, at) and not _is_loaded():
+            await asyncio.to_thread(_load)
+        tariff = self.tariff(model, at=at)
+        return None if tariff is None else sum(map(tariff.cost_usd, usages), ZERO)
+
+    def tariff(self, model: str, *, at: datetime) -> Tariff | None:
+        """What ``model`` charges at that time, or None where no price is known; loads the price list where need be."""
         key = (model, at.date())
         if key not in self._tariffs:
             if not _is_loaded():
-                await asyncio.to_thread(_load)
+                _load()
             self._tariffs[key] = _tariff(model, at)
-        tariff = self._tariffs[key]
-        return None if tariff is None else sum(map(tariff.cost_usd, usages), ZERO)
+        return self._tariffs[key]
+
+    def tariff_at_hand(self, model: str, *, at: datetime) -> Tariff | None:
+        """The same, and None too for as long as the price list is not loaded: takes no time."""
+        return self.tariff(model, at=at) if self._knows(model, at) or _is_loaded() else None
+
+    def _knows(self, model: str, at: datetime) -> bool:
+        return (model, at.date()) in self._tariffs
 
 
 def _is_loaded() -> bool:

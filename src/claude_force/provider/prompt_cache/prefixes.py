@@ -59,6 +59,11 @@ def prefixes_of(request: MessageRequest) -> tuple[Prefix, ...]:
     return tuple(found)
 
 
+def prefix_keys(request: MessageRequest) -> tuple[PrefixKey, ...]:
+    """The keys of `prefixes_of`."""
+    return tuple(prefix.key for prefix in prefixes_of(request))
+
+
 def with_marks(request: MessageRequest, marks: Mapping[int, PromptCacheTtl]) -> MessageRequest:
     """The same request with a breakpoint behind each block that ``marks`` names."""
     number = len(request.system)
