@@ -16,7 +16,7 @@ from claude_force.domain.messages import USE_CACHE
 from claude_force.orchestrator import AsyncAgentOrchestrator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from decimal import Decimal
     from pathlib import Path
@@ -191,7 +191,19 @@ class AgentOrchestrator:
 
         ``calls`` is read in the thread of the event loop.
         """
-        outcomes = self._force.run_many(calls)
+        return self._taken(self._force.run_many(calls))
+
+    def run_batch(
+        self,
+        calls: Iterable[CallLike],
+        *,
+        wait: bool = True,
+        on_look: Callable[[int], None] | None = None,
+    ) -> Iterator[AgentOutcome]:
+        """Outcomes of many calls by way of message batches; see `AsyncAgentOrchestrator.run_batch`."""
+        return self._taken(self._force.run_batch(calls, wait=wait, on_look=on_look))
+
+    def _taken(self, outcomes: AsyncGenerator[AgentOutcome, None]) -> Iterator[AgentOutcome]:
         try:
             while True:
                 try:

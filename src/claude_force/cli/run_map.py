@@ -18,13 +18,14 @@ from claude_force.domain.partial_failure import PartialFailureError, RunCappedEr
 from claude_force.domain.results import AgentOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from claude_force.agents.calls import AgentCall
     from claude_force.agents.registry import AgentRegistry
     from claude_force.cli.map_progress import MapProgress
     from claude_force.cli.options import AnswerOptions, RunOptions
     from claude_force.domain.messages import CacheUse
+    from claude_force.orchestrator import AsyncAgentOrchestrator
     from claude_force.workflows.items import MapItem
     from claude_force.workflows.results_file import ResultsFile
 
@@ -45,6 +46,35 @@ class MapPlan:
         return replace(_call(self.items[item_id], self.agent_name, self.answer), cache=self.cache)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How the calls go out."""
+
+    batch: bool = False
+    # Wait for the results of batches.
+    wait: bool = True
+
+    def outcomes(
+        self, force: AsyncAgentOrchestrator, calls: Iterable[AgentCall]
+    ) -> AsyncGenerator[AgentOutcome, None]:
+        """Outcomes as they come."""
+        if not self.batch:
+            return force.run_many(calls)
+        return force.run_batch(calls, wait=self.wait, on_look=_waiting_teller())
+
+
+def _waiting_teller() -> Callable[[int], None]:
+    """Says how many results are waited for, each time it is another number."""
+    said: list[int] = [0]
+
+    def tell(count: int) -> None:
+        if count and count != said[-1]:
+            click.echo(f"Waiting for {count:,} results of batches.", err=True)
+        said.append(count)
+
+    return tell
+
+
 @click.command("map")
 @click.argument("name", metavar="AGENT")
 @click.option(
@@ -55,9 +85,25 @@ class MapPlan:
     type=click.Path(path_type=Path),
     help="JSON Lines with the results; a rerun goes on from it.",
 )
+@click.option(
+    "--batch",
+    is_flag=True,
+    help="Send everything as message batches: half the price, within a day. Interrupt it, or come back tomorrow with "
+    "the same command: nothing is sent twice.",
+)
+@click.option(
+    "--no-wait", is_flag=True, help="With --batch: send what is missing, and wait for no result."
+)
 @answer_options
 @run_options
-def run_map(name: str, items: Path, out: Path | None, **values: Any) -> None:  # noqa: ANN401 - click's
+def run_map(
+    name: str,
+    items: Path,
+    out: Path | None,
+    batch: bool,
+    no_wait: bool,
+    **values: Any,  # noqa: ANN401 - click's
+) -> None:
     """Run AGENT over every line of the items file.
 
     A line of the items is {"task": "…"} with optional "id", "agent" and "files". Each result is written the moment
@@ -66,11 +112,20 @@ def run_map(name: str, items: Path, out: Path | None, **values: Any) -> None:  #
     options, answer = split_options(values)
     if out is None and not options.as_json:
         raise ConfigError("Name a file for the results with --out, or print them with --json.")
-    asyncio.run(_map(name, items, out, options, answer))
+    if no_wait and not batch:
+        raise ConfigError("--no-wait is for --batch.")
+    way = Way(batch=batch, wait=not no_wait)
+    asyncio.run(_map(name, items, out, options, answer, way=way))
 
 
 async def _map(
-    name: str, items: Path, out: Path | None, options: RunOptions, answer: AnswerOptions
+    name: str,
+    items: Path,
+    out: Path | None,
+    options: RunOptions,
+    answer: AnswerOptions,
+    *,
+    way: Way,
 ) -> None:
     from claude_force.cli.map_progress import MapProgress
 
@@ -88,7 +143,7 @@ async def _map(
             calls = _Calls(plan, missing)
             try:
                 async with interruptible(force) as interruption:
-                    async for outcome in force.run_many(calls):
+                    async for outcome in way.outcomes(force, calls):
                         _take(outcome, plan, results, progress, as_json=options.as_json)
                 for outcome in calls.lost:
                     _take(outcome, plan, results, progress, as_json=options.as_json)

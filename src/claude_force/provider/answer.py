@@ -93,7 +93,7 @@ class AnswerAssembler:
             raise self._broken("the stream starts a message twice or without its head")
         self._message_id = event.message.id
         self._model = event.message.model
-        self.usage = _usage(event.message.usage, self.usage)
+        self.usage = usage_of(event.message.usage, self.usage)
 
     def _block(self, event: WireEvent) -> str:
         block = event.content_block
@@ -110,7 +110,7 @@ class AnswerAssembler:
         self._stop_reason = event.delta.stop_reason
         self._stop_details = event.delta.stop_details
         if event.usage is not None:
-            self.usage = _usage(event.usage, self.usage)
+            self.usage = usage_of(event.usage, self.usage)
 
     def _stop(self) -> None:
         if self._model is None:
@@ -121,7 +121,7 @@ class AnswerAssembler:
         return TransportError(f"The answer is broken: {what}.", request_id=self.request_id)
 
 
-def _usage(wire: WireUsage, before: Usage) -> Usage:
+def usage_of(wire: WireUsage, before: Usage) -> Usage:
     """Later figures replace earlier ones; what an event leaves out stays as it was."""
     split = wire.cache_creation
     written = _or(wire.cache_creation_input_tokens, before.cache_write_tokens)

@@ -65,7 +65,7 @@ class CachedClient:
     ) -> MessageResponse:
         """The answer to one request; see `ModelClient.send`."""
         use = request.context.cache
-        if not use.write or request.context.agent_name in self._exclude_agents:
+        if not self._takes_part(request):
             return await self._inner.send(request, on_event)
         recent = self._recent.of(request)
         if use.read:
@@ -75,6 +75,17 @@ class CachedClient:
                 if response is not None:
                     return _told(response, request, on_event)
         return await self._fly(recent.key, request, on_event)
+
+    async def find(self, request: MessageRequest) -> MessageResponse | None:
+        """What is stored for a request, where the call wants it; for those who ask the API in another way."""
+        if not self._takes_part(request):
+            return None
+        return await self._find(self._recent.of(request).key, request)
+
+    def keep(self, request: MessageRequest, response: MessageResponse) -> None:
+        """Store an answer that came in another way, where the call wants it and the answer is complete."""
+        if self._takes_part(request):
+            self._keep(self._recent.of(request).key, request, response, lambda: None)
 
     async def aclose(self) -> None:
         """Wait for refreshes, which are paid already, write what is waiting, and close the inner client."""
@@ -88,6 +99,10 @@ class CachedClient:
             # Closing the store writes what is waiting. Until then other processes find nothing, so they have to wait.
             await self._store.aclose()
             await self._flights.aclose()
+
+    def _takes_part(self, request: MessageRequest) -> bool:
+        context = request.context
+        return context.cache.write and context.agent_name not in self._exclude_agents
 
     async def _fly(
         self, key: CacheKey, request: MessageRequest, on_event: EventListener | None

@@ -1,0 +1,224 @@
+"""Many calls by way of message batches: at half the price, within a day, collected now or tomorrow."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from claude_force.assembly.caller import new_id
+from claude_force.assembly.layers import build_spending
+from claude_force.cache.fingerprint import request_key
+from claude_force.domain.errors import CallError, ClaudeForceError, InputError, RunStoppedError
+from claude_force.domain.events import AttemptStarted
+from claude_force.domain.messages import API_VERSION, CallContext
+from claude_force.domain.results import AgentOutcome
+from claude_force.pricing.catalogue import PriceCatalogue
+from claude_force.provider.ask import ask
+from claude_force.provider.batches_api import encode_item
+from claude_force.provider.cached import CachedClient
+from claude_force.workflows.batch_ledger import BatchLedger
+from claude_force.workflows.batch_run import BatchRun
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable
+
+    from claude_force.agents.calls import AgentCall
+    from claude_force.assembly.caller import Caller
+    from claude_force.assembly.runtime import Runtime
+    from claude_force.domain.events import EventListener
+    from claude_force.domain.messages import MessageRequest, MessageResponse
+    from claude_force.domain.usage import Usage
+    from claude_force.pricing.spending import Spending, SpendingReservation
+    from claude_force.provider.batches_api import BatchResult
+
+_HALF: Final = Decimal("0.5")
+_STOP_NOTICED_SECONDS: Final = 0.2
+
+
+class BatchPrices(PriceCatalogue):
+    """The price list for batches: half of everything."""
+
+    async def cost_usd(
+        self, model: str, usages: Iterable[Usage], *, at: datetime
+    ) -> Decimal | None:
+        """What the requests cost together in a batch, or None where no price of ``model`` is known."""
+        cost = await super().cost_usd(model, usages, at=at)
+        return None if cost is None else cost * _HALF
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One request, and the calls that ask exactly it."""
+
+    request: MessageRequest
+    calls: list[tuple[int, AgentCall]] = field(default_factory=list)
+    reservation: SpendingReservation | None = None
+
+
+class _Arrived:
+    """A `ModelClient` that gives the one answer, or error, that a batch has brought."""
+
+    def __init__(self, response: MessageResponse | None, error: CallError | None) -> None:
+        self._response = response
+        self._error = error
+
+    async def send(
+        self,
+        request: MessageRequest,  # noqa: ARG002 - the protocol's
+        on_event: EventListener | None = None,  # noqa: ARG002 - the protocol's
+    ) -> MessageResponse:
+        """What has arrived."""
+        if self._response is None:
+            raise self._error or CallError("nothing arrived", attempts=1)
+        return self._response
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class BatchedCalls:
+    """Calls of one orchestrator that go by batches.
+
+    Args:
+        runtime: what calls run on.
+        caller: who listens.
+        on_look: told, each time the batches were looked at, how many requests still have no result.
+    """
+
+    def __init__(
+        self, runtime: Runtime, caller: Caller, *, on_look: Callable[[int], None] | None = None
+    ) -> None:
+        self._runtime = runtime
+        self._caller = caller
+        self._on_look = on_look
+        self._prices = BatchPrices()
+        self._stop = caller.new_run()
+
+    async def run(
+        self, calls: Iterable[AgentCall], *, wait: bool
+    ) -> AsyncGenerator[AgentOutcome, None]:
+        """Outcomes of the calls as they come; without ``wait`` only of those that are answered already.
+
+        Raises:
+            InputError: a call cannot be sent as it is; then none was.
+            CallError: a batch was refused, or cannot be read.
+        """
+        asked = self._requests(calls)
+        chain = self._runtime.client()
+        cached = chain if isinstance(chain, CachedClient) else None
+        for key, one in list(asked.items()):
+            found = None if cached is None else await cached.find(one.request)
+            if found is not None:
+                del asked[key]
+                async for outcome in self._outcomes(one, found, None):
+                    yield outcome
+        ledger = BatchLedger(self._runtime.state_folder)
+        api = self._runtime.open_batches()
+        spending = build_spending(self._runtime.budgets, self._prices, self._runtime.state_folder)
+        run = BatchRun(api, ledger, origin=self._runtime.origin, sleep=self._sleep)
+        try:
+            await self._reserve(spending, asked)
+            await run.submit(
+                {key: partial(encode_item, key, one.request) for key, one in asked.items()}
+            )
+            if not wait:
+                return
+            async with aclosing(run.collect(list(asked), on_look=self._on_look)) as results:
+                async for result in results:
+                    async for outcome in self._take(
+                        asked[result.custom_id], result, cached, spending
+                    ):
+                        yield outcome
+        except RunStoppedError:
+            # Everything is noted: the same calls, now or tomorrow, go on from here.
+            return
+        finally:
+            await api.aclose()
+            ledger.close()
+            if spending is not None:
+                spending.close()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, but not for longer than the user wants to.
+
+        Raises:
+            RunStoppedError: `stop` was called on the orchestrator.
+        """
+        left = seconds
+        while left > 0:
+            self._stop(AttemptStarted("", 1))
+            await asyncio.sleep(min(left, _STOP_NOTICED_SECONDS))
+            left -= _STOP_NOTICED_SECONDS
+
+    def _requests(self, calls: Iterable[AgentCall]) -> dict[str, _Asked]:
+        """What is asked, by content key: equal calls are one request."""
+        asked: dict[str, _Asked] = {}
+        run_id = new_id()
+        for index, call in enumerate(calls):
+            context = CallContext(
+                call_id=new_id(), agent_name=call.agent_name, run_id=run_id, cache=call.cache
+            )
+            request = call.to_request(self._runtime.registry, context)
+            if request.api_version != API_VERSION:
+                raise InputError(
+                    "A batch takes no temperature; leave it out, or call without a batch."
+                )
+            key = request_key(request, self._runtime.origin)
+            asked.setdefault(key, _Asked(request)).calls.append((index, call))
+        return asked
+
+    async def _reserve(self, spending: Spending | None, asked: dict[str, _Asked]) -> None:
+        """Reserve the worst case of everything, before anything is sent."""
+        if spending is not None:
+            now = datetime.now(UTC)
+            for one in asked.values():
+                one.reservation = await spending.reserve(one.request, at=now)
+
+    async def _take(
+        self,
+        one: _Asked,
+        result: BatchResult,
+        cached: CachedClient | None,
+        spending: Spending | None,
+    ) -> AsyncGenerator[AgentOutcome, None]:
+        response, error = result.response, result.error
+        cost: Decimal | None = Decimal(0)
+        if response is not None:
+            cost = await self._prices.cost_usd(
+                response.model, (response.usage,), at=datetime.now(UTC)
+            )
+            response = replace(response, cost_usd=cost)
+            if cached is not None:
+                cached.keep(one.request, response)
+        if spending is not None and one.reservation is not None:
+            await spending.settle(one.reservation, cost)
+        async for outcome in self._outcomes(one, response, error):
+            yield outcome
+
+    async def _outcomes(
+        self, one: _Asked, response: MessageResponse | None, error: CallError | None
+    ) -> AsyncGenerator[AgentOutcome, None]:
+        """One outcome for each call that asked it; told to the listeners like any other call."""
+        for index, call in one.calls:
+            context = replace(one.request.context, call_id=new_id())
+            request = replace(one.request, context=context)
+            result, failure = None, None
+            try:
+                result = await ask(_Arrived(response, error), request, self._caller.listener(None))
+            except ClaudeForceError as caught:
+                failure = caught
+            yield AgentOutcome(
+                index=index,
+                item_id=call.item_id if call.item_id is not None else str(index),
+                agent_name=call.agent_name,
+                result=result,
+                error=failure,
+            )
+            if response is not None and response.cached is None:
+                # What a second call of the same gets was paid for by the first.
+                response = replace(response, cost_usd=Decimal(0))

@@ -1,0 +1,233 @@
+"""Sends requests in batches, and reads back what came of them, now or tomorrow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from claude_force.domain.errors import CallError, InvalidRequestError, ServiceError, TransportError
+from claude_force.provider.batches_api import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, BatchResult
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+
+    from claude_force.provider.batches_api import BatchStatus
+    from claude_force.workflows.batch_ledger import BatchLedger, PendingBatch
+
+# Between two looks at a batch that goes on.
+_FIRST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+# How often the results of one batch are read again when their stream breaks.
+_READ_AGAIN: Final = 5
+_NOT_ACCEPTED: Final = (
+    "The batch with this request was never accepted, so nothing was paid for it. Run it again."
+)
+# The clocks of two machines.
+_SKEW_SECONDS: Final = 120.0
+
+
+class Batches(Protocol):
+    """What is asked of the API; `BatchesApi` is one."""
+
+    async def create(self, items: list[bytes]) -> BatchStatus:
+        """Send a batch."""
+
+    async def status(self, batch_id: str) -> BatchStatus:
+        """Where a batch stands."""
+
+    async def recent(self) -> list[BatchStatus]:
+        """The last batches of the workspace."""
+
+    def results(self, batch_id: str) -> AsyncGenerator[BatchResult, None]:
+        """The results of a batch that has ended."""
+
+
+class BatchRun:
+    """Requests by content key, sent in batches and collected.
+
+    What is in a batch already, of this process or another, of today or yesterday, is not sent again. A process that
+    dies while a batch is on its way leaves a note; the next one finds out at the API whether it was accepted.
+
+    Args:
+        api: the batches of one key.
+        ledger: what is in which batch.
+        origin: the provider; the same request to another one is another.
+        max_requests: the most of one batch.
+        max_bytes: the largest batch.
+        wall_clock: seconds since the epoch.
+        sleep: waits between two looks.
+    """
+
+    def __init__(
+        self,
+        api: Batches,
+        ledger: BatchLedger,
+        *,
+        origin: str,
+        max_requests: int = MAX_BATCH_REQUESTS,
+        max_bytes: int = MAX_BATCH_BYTES,
+        wall_clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._api = api
+        self._ledger = ledger
+        self._origin = origin
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self._wall_clock = wall_clock
+        self._sleep = sleep
+
+    async def submit(self, items: Mapping[str, Callable[[], bytes]]) -> int:
+        """Send those of ``items`` that are in no batch yet; how many were sent.
+
+        Args:
+            items: what makes each request's bytes, by content key.
+
+        Raises:
+            CallError: a batch was refused, or it is not known whether it was accepted. Those before it are noted.
+        """
+        # Held over awaits on purpose: two processes that submit the same at once would pay twice.
+        holding = self._ledger.submitting()
+        await asyncio.to_thread(holding.__enter__)
+        try:
+            await self._settle_unknown()
+            held = await asyncio.to_thread(self._ledger.where, self._origin, items)
+            missing = {key: make for key, make in items.items() if key not in held}
+            for batch in self._split(missing):
+                await self._send(batch)
+            return len(missing)
+        finally:
+            holding.__exit__(None, None, None)
+
+    async def collect(
+        self, keys: Iterable[str], *, on_look: Callable[[int], None] | None = None
+    ) -> AsyncGenerator[BatchResult, None]:
+        """Results of ``keys``, batch by batch as they end; a result is forgotten here once the next is asked for.
+
+        Keys that are in no batch are passed over. ``on_look`` is told how many requests still have no result.
+        """
+        held = await asyncio.to_thread(self._ledger.where, self._origin, keys)
+        wanted: dict[int, set[str]] = {}
+        for key, number in held.items():
+            wanted.setdefault(number, set()).add(key)
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while wanted:
+            pending = await self._pending(wanted)
+            for number in wanted.keys() - {batch.number for batch in pending}:
+                for key in sorted(wanted.pop(number)):
+                    yield BatchResult(custom_id=key, error=ServiceError(_NOT_ACCEPTED))
+            for batch in [batch for batch in pending if batch.number in wanted]:
+                if not await self._has_ended(batch):
+                    continue
+                async for result in self._taken(batch, wanted.pop(batch.number)):
+                    yield result
+            if on_look is not None:
+                on_look(sum(map(len, wanted.values())))
+            if not wanted:
+                return
+            await self._sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 1.5, _LONGEST_PAUSE_SECONDS)
+
+    async def _pending(self, wanted: Mapping[int, object]) -> list[PendingBatch]:
+        """Batches that are not collected; those that are wanted have an id, or are gone."""
+        pending = await asyncio.to_thread(self._ledger.pending, self._origin)
+        if any(batch.batch_id is None and batch.number in wanted for batch in pending):
+            # Another process is sending it, or died while it did. Waits for the one, finds out about the other.
+            await self.submit({})
+            pending = await asyncio.to_thread(self._ledger.pending, self._origin)
+        return pending
+
+    async def _has_ended(self, batch: PendingBatch) -> bool:
+        if batch.batch_id is None:
+            return False
+        try:
+            return (await self._api.status(batch.batch_id)).ended
+        except InvalidRequestError:
+            # Gone, or of another workspace: `_taken` says so for each of its requests.
+            return True
+
+    async def _taken(
+        self, batch: PendingBatch, wanted: set[str]
+    ) -> AsyncGenerator[BatchResult, None]:
+        """The results of a batch that has ended, for the keys that are wanted; each key has one."""
+        left = set(wanted)
+        failure: CallError | None = None
+        for _ in range(_READ_AGAIN):
+            try:
+                async for result in self._api.results(str(batch.batch_id)):
+                    if result.custom_id in left:
+                        yield result
+                        left.discard(result.custom_id)
+                failure = None
+                break
+            except TransportError as error:
+                failure = error
+                await self._sleep(_FIRST_PAUSE_SECONDS)
+            except CallError as error:
+                failure = error
+                break
+        if isinstance(failure, TransportError):
+            raise failure
+        for key in sorted(left):
+            yield BatchResult(custom_id=key, error=failure or _no_result(batch))
+        await asyncio.to_thread(self._ledger.collected, self._origin, wanted)
+
+    async def _settle_unknown(self) -> None:
+        """Find out of every batch that was on its way when a process died whether it was accepted."""
+        pending = await asyncio.to_thread(self._ledger.pending, self._origin)
+        unknown = [batch for batch in pending if batch.batch_id is None]
+        if not unknown:
+            return
+        taken = {batch.batch_id for batch in pending}
+        recent = [status for status in await self._api.recent() if status.batch_id not in taken]
+        for batch in unknown:
+            found = next(
+                (
+                    status
+                    for status in reversed(recent)
+                    if status.request_count == batch.request_count
+                    and status.created_at >= batch.created_at - _SKEW_SECONDS
+                ),
+                None,
+            )
+            if found is None:
+                await asyncio.to_thread(self._ledger.drop, batch.number)
+            else:
+                recent.remove(found)
+                await asyncio.to_thread(self._ledger.submitted, batch.number, found.batch_id)
+
+    async def _send(self, batch: dict[str, bytes]) -> None:
+        number = await asyncio.to_thread(
+            lambda: self._ledger.intend(self._origin, list(batch), now=self._wall_clock())
+        )
+        try:
+            status = await self._api.create(list(batch.values()))
+        except TransportError:
+            # It may have been accepted. The note stays, and the next run finds out.
+            raise
+        except CallError:
+            await asyncio.to_thread(self._ledger.drop, number)
+            raise
+        await asyncio.to_thread(self._ledger.submitted, number, status.batch_id)
+
+    def _split(self, items: Mapping[str, Callable[[], bytes]]) -> Iterator[dict[str, bytes]]:
+        """Batches within the bounds of the API; each request is encoded when its batch is."""
+        batch: dict[str, bytes] = {}
+        size_bytes = 0
+        for key, make in items.items():
+            item = make()
+            full = len(batch) >= self._max_requests or size_bytes + len(item) > self._max_bytes
+            if batch and full:
+                yield batch
+                batch, size_bytes = {}, 0
+            batch[key] = item
+            size_bytes += len(item) + 1
+        if batch:
+            yield batch
+
+
+def _no_result(batch: PendingBatch) -> ServiceError:
+    return ServiceError(
+        f"The batch {batch.batch_id} has no result for this request. Run it again to send it anew."
+    )
