@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from claude_force.assembly.layers import build_cached, build_chain, build_transport
+from claude_force.assembly.layers import (
+    build_cached,
+    build_chain,
+    build_store,
+    build_transport,
+)
 from claude_force.assembly.lookup import (
     api_key_of,
     base_url_of,
@@ -25,10 +30,19 @@ if TYPE_CHECKING:
 
     from claude_force.agents.registry import AgentRegistry
     from claude_force.assembly.options import RuntimeOptions
-    from claude_force.config.settings import BudgetSettings, Settings
+    from claude_force.cache.store import CacheStore
+    from claude_force.config.settings import BudgetSettings, CacheSettings, Settings
     from claude_force.provider.batches_api import BatchesApi
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.library import WorkflowLibrary
+
+
+class CachePlace(TypedDict):
+    """Where answers are kept, and what signs them."""
+
+    folder: Path
+    secret: str | None
+    redis_url: str | None
 
 
 class Borrowed:
@@ -157,6 +171,25 @@ class Runtime:
             proxies=self._environment.proxies,
         )
 
+    def open_answers(self) -> tuple[CacheStore, str] | None:
+        """The response cache, and the provider as its keys name it; None where no call would look there.
+
+        Needs no key, and sends nothing. The caller closes the store.
+        """
+        from claude_force.provider.http.target import parse_target  # noqa: PLC0415 - few calls need it
+
+        origin: str | None = self._options.cache_origin
+        if origin is None and self._given_client is not None:
+            origin = getattr(self._given_client, "origin", None)
+        elif origin is None:
+            target = parse_target(
+                base_url_of(self._options.base_url, self._environment), self._environment.proxies
+            )
+            origin = target.origin + target.path
+        if not self._caches or origin is None:
+            return None
+        return build_store(self._cache_settings(), **self._cache_place()), origin
+
     async def aclose(self) -> None:
         """Close what was made here; a second call does nothing."""
         with self._building:
@@ -190,21 +223,26 @@ class Runtime:
 
     def _cached(self, chain: ModelClient, origin: str | None) -> ModelClient:
         """The chain behind the response cache, where there is to be one."""
-        settings, options = self.settings.cache, self._options
-        enabled = settings.enabled if options.enable_cache is None else options.enable_cache
-        if not enabled or origin is None:
+        if not self._caches or origin is None:
             return chain
-        ttl_hours = (
-            settings.ttl_hours if options.cache_ttl_hours is None else options.cache_ttl_hours
-        )
-        return build_cached(
-            chain,
-            replace(settings, ttl_hours=ttl_hours),
-            origin=origin,
-            folder=options.cache_dir or cache_folder(self._environment),
-            secret=options.cache_secret or self._environment.cache_secret,
-            redis_url=redis_url_of(options.cache_redis_url, self._environment),
-        )
+        return build_cached(chain, self._cache_settings(), origin=origin, **self._cache_place())
+
+    @property
+    def _caches(self) -> bool:
+        given = self._options.enable_cache
+        return self.settings.cache.enabled if given is None else given
+
+    def _cache_settings(self) -> CacheSettings:
+        settings, ttl_hours = self.settings.cache, self._options.cache_ttl_hours
+        return settings if ttl_hours is None else replace(settings, ttl_hours=ttl_hours)
+
+    def _cache_place(self) -> CachePlace:
+        options = self._options
+        return {
+            "folder": options.cache_dir or cache_folder(self._environment),
+            "secret": options.cache_secret or self._environment.cache_secret,
+            "redis_url": redis_url_of(options.cache_redis_url, self._environment),
+        }
 
     def _own_transport(self) -> ModelClient:
         return build_transport(
