@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import click
 
-from claude_force.cli.render import dollars
+from claude_force.cli.render import dollars, prompt_cache_saving, tell_total
 from claude_force.domain.errors import SpendLimitError
 from claude_force.domain.results import total_cost_usd
 
@@ -37,6 +37,7 @@ class MapProgress:
         # The first failures, a line each.
         self.failures: list[str] = []
         self._costs: list[Decimal | None] = []
+        self._saving = prompt_cache_saving()
         self._began = time.monotonic()
         self._last_line = self._began
         self._bar: tuple[Progress, TaskID] | None = None
@@ -75,6 +76,8 @@ class MapProgress:
     def take(self, outcome: AgentOutcome) -> None:
         """Count one outcome."""
         self._costs.append(outcome.cost_usd)
+        if outcome.result is not None:
+            self._saving.add((outcome.result,))
         if outcome.ok:
             self.finished += 1
         else:
@@ -99,6 +102,7 @@ class MapProgress:
         self.__exit__()
         where = f" Results: {out}" if out is not None else ""
         click.echo(f"{self._line()}.{where}", err=True)
+        tell_total(self._saving)
         missing = self._total - self._kept - self.finished - self.failed
         if missing and out is not None:
             click.echo(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from claude_force.domain.messages import CacheHit
     from claude_force.domain.results import AgentResult, StepResult
     from claude_force.domain.usage import Usage
+    from claude_force.pricing.prompt_cache_saving import PromptCacheSaving
 
 
 def dollars(cost_usd: Decimal | None) -> str:
@@ -55,6 +56,32 @@ def summary(result: AgentResult) -> str:
         f"{result.agent_name} · {model} · {tokens(result.usage)} · {dollars(result.cost_usd)} · "
         f"{result.seconds:.1f} s{retried}"
     )
+
+
+def prompt_cache_saving() -> PromptCacheSaving:
+    """Adds up what the prompt cache saves, at today's prices."""
+    from datetime import UTC, datetime
+
+    from claude_force.pricing.catalogue import PriceCatalogue
+    from claude_force.pricing.prompt_cache_saving import PromptCacheSaving
+
+    catalogue = PriceCatalogue()
+    return PromptCacheSaving(lambda model: catalogue.tariff(model, at=datetime.now(UTC)))
+
+
+def tell_saving(results: Iterable[AgentResult]) -> None:
+    """Say on stderr what the prompt cache saved on these answers; nothing where it had no part in them."""
+    saving = prompt_cache_saving()
+    saving.add(results)
+    tell_total(saving)
+
+
+def tell_total(saving: PromptCacheSaving) -> None:
+    """The same for what was added up already."""
+    total = saving.total_usd
+    if total:
+        did = "saved" if total > 0 else "was written in vain for"
+        click.echo(f"The prompt cache {did} {dollars(abs(total))}.", err=True)
 
 
 def cached(hit: CacheHit) -> str:

@@ -148,10 +148,17 @@ def _task_and_stdin(task: str | None, *, from_stdin: bool) -> tuple[str, Attachm
 
 
 def _report(result: AgentResult, options: RunOptions, *, streamed: bool) -> None:
-    from claude_force.cli.render import print_json, print_text, result_json, summary
+    from claude_force.cli.render import (
+        print_json,
+        print_text,
+        result_json,
+        summary,
+        tell_saving,
+    )
 
     if options.as_json:
         print_json(result_json(result))
     elif not streamed:
         print_text(result.text)
     click.echo(summary(result), err=True)
+    tell_saving((result,))

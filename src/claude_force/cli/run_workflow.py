@@ -15,6 +15,7 @@ from claude_force.cli.render import (
     print_json,
     print_text,
     step_json,
+    tell_saving,
     tokens,
     usage_json,
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment
     from claude_force.cli.options import RunOptions
     from claude_force.domain.events import Event
-    from claude_force.domain.results import StepResult, WorkflowResult
+    from claude_force.domain.results import AgentResult, StepResult, WorkflowResult
 
 _MARKS: Final = {"succeeded": "done", "failed": "FAILED", "skipped": "skipped"}
 
@@ -77,6 +78,7 @@ def report(result: WorkflowResult, *, as_json: bool) -> None:
     else:
         print_text(result.text)
     click.echo(_summary(result), err=True)
+    tell_saving(answer for step in result.steps.values() for answer in _answers(step))
     failed = [step for step in result.steps.values() if step.state == "failed"]
     if any(isinstance(step.error, RunStoppedError) for step in failed):
         click.echo(
@@ -111,6 +113,12 @@ async def _execute(
         return await force.execute_workflow(
             name, task, files=files, sequential=sequential, cache=options.cache, on_event=print_step
         )
+
+
+def _answers(step: StepResult) -> list[AgentResult]:
+    """Every answer that was paid for the step."""
+    items = [item.result for item in step.items if item.result is not None]
+    return [*step.earlier, *([] if step.result is None else [step.result]), *items]
 
 
 def _step_line(step: StepResult) -> str:
