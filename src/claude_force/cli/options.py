@@ -45,6 +45,11 @@ class RunOptions:
     otel: bool = False
 
     @property
+    def simulated(self) -> bool:
+        """Whether the built-in simulator answers."""
+        return self.simulate or bool(self.scenario)
+
+    @property
     def cache(self) -> CacheUse:
         """What these options want of the response cache."""
         from claude_force.domain.messages import CacheUse
@@ -205,48 +210,68 @@ async def open_orchestrator(
             yield force
 
 
+def offline_orchestrator(options: RunOptions) -> AsyncAgentOrchestrator:
+    """The orchestrator that the options ask for, to look at what needs no connection; no simulator is started."""
+    if not options.simulated:
+        return _build(options, base_url=options.base_url)
+    return _build(options, **_simulated_places(options))
+
+
 @asynccontextmanager
 async def _open(
     options: RunOptions, listeners: Sequence[EventListener]
 ) -> AsyncIterator[AsyncAgentOrchestrator]:
+    if not options.simulated:
+        async with _build(options, listeners, base_url=options.base_url) as force:
+            yield force
+        return
+    from claude_force.simulator import Simulator
+
+    click.echo("Simulated: no model runs, the answers are made up.", err=True)
+    async with (
+        Simulator(scenario=options.scenario or _DEFAULT_SCENARIO) as simulator,
+        _build(
+            options,
+            listeners,
+            api_key="simulated",
+            base_url=simulator.base_url,
+            **_simulated_places(options),
+        ) as force,
+    ):
+        yield force
+
+
+def _build(
+    options: RunOptions,
+    listeners: Sequence[EventListener] = (),
+    **connection: Any,  # noqa: ANN401 - keyword arguments, passed on
+) -> AsyncAgentOrchestrator:
     from claude_force.cli.logs import show_warnings
     from claude_force.orchestrator import AsyncAgentOrchestrator
 
     show_warnings()
+    return AsyncAgentOrchestrator(
+        options.config,
+        **connection,
+        max_concurrent=options.max_concurrent,
+        max_retries=options.max_retries,
+        timeout_seconds=options.timeout,
+        agents_dir=options.agents,
+        prompt_cache=False if options.no_prompt_cache else None,
+        budget_usd=options.budget,
+        listeners=listeners,
+    )
 
-    def build(**connection: Any) -> AsyncAgentOrchestrator:  # noqa: ANN401 - keyword arguments, passed on
-        return AsyncAgentOrchestrator(
-            options.config,
-            **connection,
-            max_concurrent=options.max_concurrent,
-            max_retries=options.max_retries,
-            timeout_seconds=options.timeout,
-            agents_dir=options.agents,
-            prompt_cache=False if options.no_prompt_cache else None,
-            budget_usd=options.budget,
-            listeners=listeners,
-        )
 
-    if not (options.simulate or options.scenario):
-        async with build(base_url=options.base_url) as force:
-            yield force
-        return
+def _simulated_places(options: RunOptions) -> dict[str, Any]:
+    """Where simulated runs keep things: the port changes, the answers do not, and they must displace no paid ones."""
     from claude_force.assembly.lookup import cache_folder, state_folder
     from claude_force.config.environment import read_environment
-    from claude_force.simulator import Simulator
 
-    click.echo("Simulated: no model runs, the answers are made up.", err=True)
-    scenario = options.scenario or _DEFAULT_SCENARIO
     environment = read_environment()
-    # The port changes with every run, the answers do not; and they must not displace paid ones.
-    kept = {
-        "cache_origin": f"simulator {scenario}",
+    return {
+        "cache_origin": f"simulator {options.scenario or _DEFAULT_SCENARIO}",
         "cache_dir": cache_folder(environment, simulated=True),
         "cache_redis_url": "",
         "state_dir": state_folder(environment, simulated=True),
     }
-    async with (
-        Simulator(scenario=scenario) as simulator,
-        build(api_key="simulated", base_url=simulator.base_url, **kept) as force,
-    ):
-        yield force
