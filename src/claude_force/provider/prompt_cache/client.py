@@ -75,14 +75,15 @@ class PromptCacheClient:
             if seat is not None:
                 seat.settle()
             return await self._inner.send(request, on_event)
-        go = await self._turn(request, prefixes)
+        rates = self._rates_for(request.model)
+        go = await self._turn(request, prefixes, rates)
         if not go.plan.marks:
             return await self._inner.send(request, on_event)
         sent_at = self._turns.now()
 
         def listen(event: Event) -> None:
             if type(event) is AnswerStarted:
-                self._turns.answered(go, prefixes, event.usage, sent_at=sent_at)
+                self._turns.answered(go, prefixes, event.usage, rates, sent_at=sent_at)
             if on_event is not None:
                 on_event(event)
 
@@ -95,7 +96,9 @@ class PromptCacheClient:
         """Close the inner client."""
         await self._inner.aclose()
 
-    async def _turn(self, request: MessageRequest, prefixes: tuple[Prefix, ...]) -> Go:
+    async def _turn(
+        self, request: MessageRequest, prefixes: tuple[Prefix, ...], rates: CacheRates
+    ) -> Go:
         """Wait until the call may be sent."""
         turns, seat = self._turns, request.context.seat
         companions = None if seat is None else seat.companions
@@ -108,7 +111,7 @@ class PromptCacheClient:
                 step = turns.next(
                     prefixes,
                     records,
-                    self._rates_for(request.model),
+                    rates,
                     companions,
                     patient=waiting.patience_seconds > 0,
                     curious=waiting.curiosity_seconds > 0,

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Final
 from claude_force.provider.prompt_cache.outlook import LIFETIME_SECONDS, GapCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from claude_force.domain.messages import PromptCacheTtl
+    from claude_force.provider.prompt_cache.outlook import CacheRates
     from claude_force.provider.prompt_cache.prefixes import Prefix, PrefixKey
 
+# How many times its plain price a prefix may have lost by guesses before nothing but known readers counts for it.
+# One guess costs up to once that price, so no prefix loses more than twice of it, whatever its callers do.
+_MOST_LOST: Final = 1.0
 # About 3 MB. Beyond it the prefix that was asked longest ago is forgotten.
 _KEPT: Final = 10_000
 
@@ -28,12 +32,26 @@ class Record:
     # Until when an entry can be read, and its lifetime.
     warm_until: float = 0.0
     ttl: PromptCacheTtl = "5m"
+    # What writes and reads have saved so far, as a multiple of the plain price of the prefix; less than 0 is a loss.
+    saved: float = 0.0
     # The provider was asked to keep it and did not: it is shorter than it looks, or nothing is kept there.
     refused: bool = False
 
     def warm(self, now: float) -> PromptCacheTtl | None:
         """The lifetime of the entry that can be read; None where there is none."""
         return self.ttl if now < self.warm_until else None
+
+    def keep(self, ttl: PromptCacheTtl, since: float) -> None:
+        """It can be read now. A read renews an entry, and does not change its lifetime."""
+        if self.warm(since) is None:
+            self.ttl = ttl
+        self.refused = False
+        self.warm_until = max(self.warm_until, since + LIFETIME_SECONDS[self.ttl])
+
+    @property
+    def telling_gaps(self) -> GapCounts:
+        """The gaps, as far as they may be relied on: not at all where that has cost too much already."""
+        return self.gaps if self.saved >= -_MOST_LOST else GapCounts()
 
 
 class PrefixHistory:
@@ -46,21 +64,37 @@ class PrefixHistory:
         """Note that a call begins with all of these; their records, in the same order."""
         return [self._asked(prefix.key, now) for prefix in prefixes]
 
-    def kept(self, key: PrefixKey, ttl: PromptCacheTtl, *, since: float) -> None:
-        """An answer has begun to a request, sent at ``since``, that wrote or read the prefix."""
-        record = self._records.get(key)
-        if record is not None:
-            record.refused = False
-            if record.warm(since) is None:
-                record.ttl = ttl
-            record.warm_until = max(record.warm_until, since + LIFETIME_SECONDS[record.ttl])
+    def kept(
+        self,
+        prefixes: Sequence[Prefix],
+        marks: Mapping[int, PromptCacheTtl],
+        *,
+        since: float,
+        rates: CacheRates,
+    ) -> None:
+        """An answer has begun to a request, sent at ``since``, that wrote or read the marked ones of its prefixes."""
+        records = [(prefix.block, self._records.get(prefix.key)) for prefix in prefixes]
+        read_to = max(
+            (block for block, one in records if block in marks and one and one.warm(since)),
+            default=-1,
+        )
+        ttl: PromptCacheTtl | None = None
+        for block, record in reversed(records):
+            # A shorter prefix is written with the longer one that has a mark.
+            ttl = marks.get(block, ttl)
+            if record is None or ttl is None:
+                continue
+            record.saved += 1 - (rates.read if block <= read_to else rates.write(ttl))
+            if block in marks:
+                record.keep(ttl, since)
 
-    def refused(self, key: PrefixKey) -> None:
-        """The prefix was marked, and neither written nor read."""
-        record = self._records.get(key)
-        if record is not None:
-            record.refused = True
-            record.warm_until = 0.0
+    def refused(self, prefixes: Sequence[Prefix], marks: Mapping[int, PromptCacheTtl]) -> None:
+        """The marked prefixes were neither written nor read."""
+        for prefix in prefixes:
+            record = self._records.get(prefix.key)
+            if record is not None and prefix.block in marks:
+                record.refused = True
+                record.warm_until = 0.0
 
     def _asked(self, key: PrefixKey, now: float) -> Record:
         record = self._records.get(key)

@@ -15,6 +15,7 @@ LIFETIME_SECONDS: Final[dict[PromptCacheTtl, float]] = {"5m": 300.0, "1h": 3600.
 _GAPS_BEFORE_AN_HOUR: Final = 2
 # Old habits fade: when so many gaps of a kind are counted, all counts are halved.
 _MOST_GAPS: Final = 64
+_PLAIN: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,10 @@ class CacheRates:
     write_1h: float = 2.0
     # The dearest of any model.
     read: float = 0.1
+
+    def write(self, ttl: PromptCacheTtl) -> float:
+        """The price of a write with this lifetime."""
+        return self.write_5m if ttl == "5m" else self.write_1h
 
 
 # What every model charges at most, for as long as the price list is not loaded.
@@ -88,14 +93,18 @@ class Outlook:
         return self.readers + (gaps.within_5m + gaps.within_1h) / (gaps.longer + 1)
 
     def best_lifetime(self, rates: CacheRates, *, one_hour: bool) -> PromptCacheTtl | None:
-        """The lifetime at which a write is likely to pay; None where none is, and the prefix is to be left plain."""
-        costs: dict[PromptCacheTtl | None, float] = {
-            None: 1.0,
-            "5m": cost_of_a_call(self.reads("5m"), rates.write_5m, rates.read),
-        }
+        """The lifetime at which a write is likely to pay; None where none is, and the prefix is to be left plain.
+
+        Five minutes are for readers that follow at once. An hour is for the gaps between one such burst and the next:
+        it is chosen where the first call of a burst costs less with it than without.
+        """
+        five_minutes = cost_of_a_call(self.reads("5m"), rates.write_5m, rates.read) < _PLAIN
         if one_hour and self.gaps.within_1h >= _GAPS_BEFORE_AN_HOUR:
-            costs["1h"] = cost_of_a_call(self.reads("1h"), rates.write_1h, rates.read)
-        return min(costs, key=costs.__getitem__)
+            outlasted = self.gaps.within_1h / (self.gaps.longer + 1)
+            an_hour = cost_of_a_call(outlasted, rates.write_1h, rates.read)
+            if an_hour < (rates.write_5m if five_minutes else _PLAIN):
+                return "1h"
+        return "5m" if five_minutes else None
 
 
 def cost_of_a_call(reads: float, write: float, read: float) -> float:

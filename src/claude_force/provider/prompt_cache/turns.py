@@ -136,7 +136,7 @@ class Turns:
                     prefix=prefix,
                     warm=record.warm(now),
                     readers=self._readers(prefix, companions),
-                    gaps=record.gaps,
+                    gaps=record.telling_gaps,
                 )
                 for prefix, record in zip(prefixes, records, strict=True)
                 if not record.refused
@@ -172,18 +172,21 @@ class Turns:
                         del self._undecided[prefix.key]
 
     def answered(
-        self, go: Go, prefixes: tuple[Prefix, ...], usage: Usage, *, sent_at: float
+        self,
+        go: Go,
+        prefixes: tuple[Prefix, ...],
+        usage: Usage,
+        rates: CacheRates,
+        *,
+        sent_at: float,
     ) -> None:
         """The answer has begun: what was written can be read from now on."""
-        marked = {prefix.key: go.plan.marks.get(prefix.block) for prefix in prefixes}
+        marks = go.plan.marks
         with self._lock:
-            for key, ttl in marked.items():
-                if ttl is None:
-                    continue
-                if usage.cache_write_tokens or usage.cache_read_tokens:
-                    self._history.kept(key, ttl, since=sent_at)
-                else:
-                    self._history.refused(key)
+            if usage.cache_write_tokens or usage.cache_read_tokens:
+                self._history.kept(prefixes, marks, since=sent_at, rates=rates)
+            else:
+                self._history.refused(prefixes, marks)
         self.ended(go)
 
     def ended(self, go: Go) -> None:
