@@ -61,6 +61,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
             "stale_if_error_seconds": 4,
         },
         "prompt_cache": {"enabled": False, "one_hour": "never"},
+        "metrics": {"enabled": False, "retention_days": 7},
         "agents": {"a": {"file": "a.md"}, "b": {"path": "b.md"}},
         "workflows": {"w": ["a", "b"]},
     }

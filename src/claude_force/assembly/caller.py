@@ -16,6 +16,7 @@ from claude_force.resilience.classification import Action, action_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
+    from decimal import Decimal
 
     from claude_force.agents.calls import AgentCall
     from claude_force.assembly.runtime import Runtime
@@ -43,7 +44,7 @@ class Caller:
     def listener(self, on_event: EventListener | None) -> EventListener | None:
         """The listeners of the orchestrator and ``on_event`` as one; None where nobody listens."""
         own = () if on_event is None else (on_event,)
-        return compose((*self._listeners, *own, *event_loggers()))
+        return compose((*self._listeners, *own, *self._runtime.recorders(), *event_loggers()))
 
     def new_run(self) -> RunStop:
         """What stops a run of many calls; it is stopped with `stop` too, for as long as somebody holds it."""
@@ -66,6 +67,8 @@ class Caller:
         stop: RunStop | None = None,
         run_id: str | None = None,
         step_id: str | None = None,
+        item_index: int | None = None,
+        step_budget_usd: Decimal | None = None,
         seat: Seat | None = None,
     ) -> AgentResult:
         """The result of one call, which belongs to a run where ``stop`` is given, and has companions where ``seat`` is.
@@ -79,6 +82,8 @@ class Caller:
             agent_name=call.agent_name,
             run_id=run_id,
             step_id=step_id,
+            item_index=item_index,
+            step_budget_usd=step_budget_usd,
             timeout_seconds=call.timeout_seconds or self._runtime.timeout_seconds,
             cache=call.cache,
             fallback=call.models_after(definition),

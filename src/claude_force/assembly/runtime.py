@@ -21,6 +21,7 @@ from claude_force.assembly.lookup import (
     find_settings,
     redis_url_of,
 )
+from claude_force.assembly.metering import open_recorder
 from claude_force.assembly.options import check_number
 from claude_force.config.environment import read_environment
 from claude_force.domain.errors import ClosedError, ConfigError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from claude_force.assembly.options import RuntimeOptions
     from claude_force.cache.store import CacheStore
     from claude_force.config.settings import BudgetSettings, CacheSettings, Settings
+    from claude_force.metrics.recorder import Recorder
     from claude_force.provider.batches_api import BatchesApi
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.library import WorkflowLibrary
@@ -71,6 +73,8 @@ class Runtime:
         self._settings: Settings | None = None
         self._registry: AgentRegistry | None = None
         self._chain: ModelClient | None = None
+        # None until it is known whether there is to be one.
+        self._recorders: tuple[Recorder, ...] | None = None
         self._closed = False
         # Threads may make the first call at the same time: a second chain would have limits of its own.
         self._building = Lock()
@@ -139,6 +143,16 @@ class Runtime:
                 chain = self._chain = self._chain or self._build()
         return chain
 
+    def recorders(self) -> tuple[Recorder, ...]:
+        """What keeps a row of every call: one recorder, or none."""
+        recorders = self._recorders
+        if recorders is None:
+            with self._building:
+                if self._recorders is None:
+                    self._recorders = self._open_recorders()
+                recorders = self._recorders
+        return recorders
+
     @property
     def state_folder(self) -> Path:
         """Where the processes of a user share limits, breakers, budgets and what is in batches."""
@@ -195,8 +209,13 @@ class Runtime:
         with self._building:
             self._closed = True
             chain, self._chain = self._chain, None
-        if chain is not None:
-            await chain.aclose()
+            recorders, self._recorders = self._recorders or (), ()
+        try:
+            if chain is not None:
+                await chain.aclose()
+        finally:
+            for recorder in recorders:
+                await recorder.aclose()
 
     def _build(self) -> ModelClient:
         given, options = self._given_client, self._options
@@ -216,6 +235,14 @@ class Runtime:
             prompt_cache=replace(self.settings.prompt_cache, enabled=self.uses_prompt_cache),
         )
         return self._cached(chain, origin)
+
+    def _open_recorders(self) -> tuple[Recorder, ...]:
+        given = self._given_client
+        # As for the limits: a double, or a stranger, leaves nothing behind.
+        if given is not None and not (self._options.cache_origin or hasattr(given, "origin")):
+            return ()
+        recorder = open_recorder(self.settings.metrics, self.state_folder)
+        return () if recorder is None else (recorder,)
 
     def _budgets(self) -> BudgetSettings:
         budgets, own = self.settings.budgets, self._options.budget_usd

@@ -6,11 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from claude_force.config.alerts import KEYS as ALERT_KEYS
+from claude_force.config.alerts import alert_problems, read_alerts
 from claude_force.config.budgets import KEYS as BUDGET_KEYS
 from claude_force.config.budgets import budget_problems, read_budgets
 from claude_force.config.fields import FIELDS, SECTIONS, problem_with, shown
 from claude_force.config.settings import (
     CacheSettings,
+    MetricsSettings,
     PerformanceSettings,
     PromptCacheSettings,
     Settings,
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_CONFIG_BYTES: Final = 4_000_000
+# A section within a section.
+_ALERTS: Final = "metrics.alerts"
 # Keys that older files carry and that say nothing to this package.
-_IGNORED_KEYS: Final = frozenset({"version", "name", "description", "$schema", "metrics", "memory"})
+_IGNORED_KEYS: Final = frozenset({"version", "name", "description", "$schema", "memory"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ def load_settings(path: Path) -> Settings:
         cache=CacheSettings(**cache),
         prompt_cache=PromptCacheSettings(**_section(document, "prompt_cache")),
         budgets=read_budgets(document.get("budgets", {})),
+        metrics=_read_metrics(document),
         agents=document.get("agents", {}),
         workflows=document.get("workflows", {}),
         path=path,
@@ -108,6 +114,7 @@ def check_document(document: dict[str, Any]) -> list[Problem]:
         problems += _check_section(section, document.get(section, {}))
     problems += _check_agents(document.get("agents", {}))
     problems += _check_budgets(document.get("budgets", {}))
+    problems += _check_alerts(document.get("metrics", {}))
     if not isinstance(document.get("workflows", {}), dict):
         problems.append(Problem("workflows", "expected an object of workflows by name"))
     return problems
@@ -120,6 +127,8 @@ def _check_section(section: str, values: object) -> list[Problem]:
     problems: list[Problem] = []
     for name, value in values.items():
         field = fields.get(name)
+        if f"{section}.{name}" == _ALERTS:
+            continue
         if field is None:
             problems.append(
                 _unknown(f"{section}.{name}", {known.path for known in fields.values()})
@@ -157,6 +166,21 @@ def _check_budgets(section: object) -> list[Problem]:
     names = section if isinstance(section, dict) else {}
     known = {f"budgets.{key}" for key in BUDGET_KEYS}
     return problems + [_unknown(f"budgets.{key}", known) for key in names if key not in BUDGET_KEYS]
+
+
+def _check_alerts(metrics: object) -> list[Problem]:
+    section = metrics.get("alerts", {}) if isinstance(metrics, dict) else {}
+    problems = [Problem(place, message) for place, message in alert_problems(section)]
+    names = section if isinstance(section, dict) else {}
+    known = {f"{_ALERTS}.{key}" for key in ALERT_KEYS}
+    return problems + [
+        _unknown(f"{_ALERTS}.{key}", known) for key in names if key not in ALERT_KEYS
+    ]
+
+
+def _read_metrics(document: dict[str, Any]) -> MetricsSettings:
+    alerts = read_alerts(document.get("metrics", {}).get("alerts", {}))
+    return MetricsSettings(**_section(document, "metrics"), alerts=alerts)
 
 
 def _is_names(value: object) -> bool:

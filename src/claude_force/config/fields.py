@@ -138,6 +138,22 @@ FIELDS: Final[tuple[Field, ...]] = (
         choices=("auto", "never"),
         meaning="keep it for an hour where the measured gaps between calls make that cheaper",
     ),
+    Field(
+        section="metrics",
+        name="enabled",
+        kind="bool",
+        default=True,
+        meaning="keep a row of every call",
+    ),
+    Field(
+        section="metrics",
+        name="retention_days",
+        kind="int",
+        default=30,
+        minimum=1,
+        maximum=3650,
+        meaning="how long rows are kept; sums by day stay",
+    ),
 )
 
 SECTIONS: Final = tuple(dict.fromkeys(field.section for field in FIELDS))

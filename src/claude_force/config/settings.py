@@ -60,6 +60,36 @@ class BudgetSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertSettings:
+    """``metrics.alerts`` of claude.json: from where on an alert fires; None for no such alert."""
+
+    # Share of the calls of 5 minutes that fail.
+    error_rate: float | None = 0.10
+    # 95th percentile of an hour, in seconds.
+    p95_seconds: float | None = 15
+    # Dollars of 24 hours, as a multiple of the usual.
+    cost_factor: float | None = 2
+    # Share of the calls of 24 hours that end in a complete answer; fires below.
+    success_rate: float | None = 0.95
+    # Share of the answers of 24 hours that the response cache did not have, where it usually has more.
+    cache_miss_rate: float | None = 0.80
+    # How much slower, as a share, the median of 24 hours is than the usual.
+    latency_regression: float | None = 0.15
+    # Whether an hour of an agent is compared with the same hour of earlier days.
+    anomalies: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """``metrics`` of claude.json."""
+
+    enabled: bool = True
+    # How long the rows of calls are kept; the sums of their days stay.
+    retention_days: int = 30
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that claude.json says; the defaults where there is no such file."""
 
@@ -67,6 +97,7 @@ class Settings:
     cache: CacheSettings = field(default_factory=CacheSettings)
     prompt_cache: PromptCacheSettings = field(default_factory=PromptCacheSettings)
     budgets: BudgetSettings = field(default_factory=BudgetSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     # Agents registered by name, as the file has them: {"name": {"file": …, "domains": […], "priority": …}}.
     agents: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     # Workflows by name, as the file has them: a list of agent names, or a mapping with `steps`.

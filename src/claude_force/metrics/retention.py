@@ -36,6 +36,9 @@ def sweep_if_due(connection: sqlite3.Connection, *, now: float, retention_days: 
 
 def sweep(connection: sqlite3.Connection, before: int) -> None:
     """Remove rows and hours from before this second, and give their pages back to the file system."""
+    with transaction(connection):
+        # First, so that nobody reads hours as whole of which some are gone already.
+        connection.execute("UPDATE sweeps SET kept_from = max(kept_from, ?)", (before,))
     for table, column, bound in (("calls", "ended_ms", before * 1000), ("hours", "start", before)):
         while _remove_some(connection, table, column, bound):
             pass

@@ -7,7 +7,6 @@ from typing import Final
 
 from claude_force.storage.database import Schema
 
-METRICS_FILE: Final = "metrics.db"
 HOUR_SECONDS: Final = 3600
 DAY_SECONDS: Final = 86_400
 
@@ -58,8 +57,11 @@ SCHEMA: Final = Schema(
             # `start` is the epoch second in which the hour or the day of UTC begins.
             f"CREATE TABLE hours {_CELL}",
             f"CREATE TABLE days {_CELL}",
-            "CREATE TABLE sweeps (id INTEGER PRIMARY KEY CHECK (id = 1), swept_day INTEGER NOT NULL)",
-            "INSERT INTO sweeps VALUES (1, 0)",
+            # The day of the last sweep, and the second from which on rows and hours are whole.
+            """CREATE TABLE sweeps (
+                id INTEGER PRIMARY KEY CHECK (id = 1), swept_day INTEGER NOT NULL, kept_from INTEGER NOT NULL
+            )""",
+            "INSERT INTO sweeps VALUES (1, 0, 0)",
             """CREATE TABLE firing (
                 rule TEXT NOT NULL, subject TEXT NOT NULL, since REAL NOT NULL, PRIMARY KEY (rule, subject)
             ) WITHOUT ROWID""",
