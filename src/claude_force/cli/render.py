@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from claude_force.domain.errors import ClaudeForceError
     from claude_force.domain.messages import CacheHit
-    from claude_force.domain.results import AgentResult, StepResult
+    from claude_force.domain.results import AgentResult, StepResult, WorkflowResult
     from claude_force.domain.usage import Usage
     from claude_force.pricing.prompt_cache_saving import PromptCacheSaving
 
@@ -179,6 +179,24 @@ def print_json(value: object) -> None:
 def print_text(text: str) -> None:
     """A text of a model on stdout, without anything that would steer the terminal."""
     click.echo(clean_text(text))
+
+
+def final_text(result: WorkflowResult) -> str:
+    """What a run comes to, for a reader: the answers of its last steps, those that are JSON in indented lines."""
+    texts = result.results
+    found = [texts[step_id] for step_id in result.final_steps if step_id in texts]
+    return "\n\n".join(map(_readable, found))
+
+
+def _readable(text: str) -> str:
+    import json
+
+    if text[:1] not in {"{", "["}:
+        return text
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
 
 
 def columns(rows: Iterable[Sequence[str]], *, width: int) -> list[str]:

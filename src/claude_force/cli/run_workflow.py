@@ -12,6 +12,7 @@ from claude_force.cli.options import file_option, open_orchestrator, run_options
 from claude_force.cli.render import (
     cached,
     dollars,
+    final_text,
     print_json,
     print_text,
     step_json,
@@ -76,7 +77,7 @@ def report(result: WorkflowResult, *, as_json: bool) -> None:
     if as_json:
         print_json(_workflow_json(result))
     else:
-        print_text(result.text)
+        print_text(final_text(result))
     click.echo(_summary(result), err=True)
     tell_saving(answer for step in result.steps.values() for answer in _answers(step))
     failed = [step for step in result.steps.values() if step.state == "failed"]
