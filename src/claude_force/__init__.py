@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         AgentDefinitionError,
         AgentError,
         AgentNotFoundError,
+        AnswerSchemaError,
         AttachmentError,
         AuthenticationError,
         BudgetExceededError,
@@ -76,7 +77,8 @@ if TYPE_CHECKING:
     from claude_force.provider.messages_api import MessagesApiClient
     from claude_force.provider.sdk import AnthropicSdkClient
     from claude_force.sync import AgentOrchestrator
-    from claude_force.workflows.definition import Step, Workflow, parse_workflow
+    from claude_force.workflows.definition import ForEach, Step, Workflow
+    from claude_force.workflows.reading import parse_workflow
 
 # Public names by the module that defines them.
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -87,6 +89,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "AgentDefinitionError",
         "AgentError",
         "AgentNotFoundError",
+        "AnswerSchemaError",
         "AttachmentError",
         "AuthenticationError",
         "BudgetExceededError",
@@ -150,7 +153,8 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "claude_force.provider.sdk": ("AnthropicSdkClient",),
     "claude_force.metrics.open_telemetry": ("OpenTelemetryListener",),
     "claude_force.sync": ("AgentOrchestrator",),
-    "claude_force.workflows.definition": ("Step", "Workflow", "parse_workflow"),
+    "claude_force.workflows.definition": ("ForEach", "Step", "Workflow"),
+    "claude_force.workflows.reading": ("parse_workflow",),
 }
 _MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -166,6 +170,7 @@ __all__ = [
     "AgentOrchestrator",
     "AgentOutcome",
     "AgentResult",
+    "AnswerSchemaError",
     "AnswerStarted",
     "AnthropicSdkClient",
     "AsyncAgentOrchestrator",
@@ -189,6 +194,7 @@ __all__ = [
     "Event",
     "EventListener",
     "FellBack",
+    "ForEach",
     "IncompleteAnswerError",
     "InputError",
     "InvalidAgentNameError",

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from claude_force.domain.messages import CacheUse
     from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
     from claude_force.provider.client import ModelClient
-    from claude_force.workflows.definition import Step, Workflow
+    from claude_force.workflows.definition import Workflow
     from claude_force.workflows.library import WorkflowLibrary
+    from claude_force.workflows.plan import WorkflowPlan
 
 # What many-call methods take for one call: `(agent, task)`, or an `AgentCall` with everything else.
 CallLike: TypeAlias = "AgentCall | tuple[str, str]"
@@ -367,46 +368,43 @@ class AsyncAgentOrchestrator:
             InputError: the task or a file cannot be used; nothing was sent.
             MissingCredentialsError: there is no key; nothing was sent.
         """
-        from claude_force.provider.prompt_cache.prefixes import prefix_keys  # noqa: PLC0415 - one call needs none
-        from claude_force.workflows.companions import seats_of  # noqa: PLC0415 - as above
-        from claude_force.workflows.scheduler import WorkflowRun  # noqa: PLC0415 - as above
-        from claude_force.workflows.steps import step_call  # noqa: PLC0415 - as above
+        from claude_force.assembly.workflow_runs import WorkflowRuns  # noqa: PLC0415 - one call needs none
+        from claude_force.workflows.inputs import RunInputs  # noqa: PLC0415 - as above
+
+        return await WorkflowRuns(self._runtime, self._caller).execute(
+            self.load_workflow(workflow),
+            RunInputs(task=task, files=files, cache=cache, root=self._runtime.project_folder),
+            run_id=new_id(),
+            sequential=sequential,
+            on_event=on_event,
+        )
+
+    async def plan_workflow(
+        self,
+        workflow: str | Workflow | Mapping[str, object] | Sequence[str],
+        task: str = "",
+        *,
+        files: tuple[Attachment, ...] = (),
+        cache: CacheUse = USE_CACHE,
+    ) -> WorkflowPlan:
+        """What a run would ask and cost: calls, tokens, dollars, time, and what the response cache already holds.
+
+        Nothing is sent and no key is needed. The arguments are those of `execute_workflow`.
+
+        Raises:
+            WorkflowDefinitionError: it cannot run as it is written.
+            InputError: the task or a file cannot be used.
+        """
+        from datetime import UTC, datetime  # noqa: PLC0415 - one call needs none
+
+        from claude_force.assembly.planning import plan_workflow  # noqa: PLC0415 - as above
+        from claude_force.assembly.workflow_runs import WorkflowRuns  # noqa: PLC0415 - as above
+        from claude_force.workflows.inputs import RunInputs  # noqa: PLC0415 - as above
 
         accepted = self.load_workflow(workflow)
-        self._runtime.client()
-        beginnings = {
-            step.step_id: prefix_keys(
-                step_call(step, task, files, {}).to_request(self.registry, CallContext())
-            )
-            for step in accepted.steps
-        }
-        seats = seats_of(accepted, beginnings, sequential=sequential)
-        run_id = new_id()
-        stop = self._caller.new_run()
-
-        async def run_step(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
-            call = step_call(step, task, files, answers, cache)
-            seat = seats[step.step_id]
-            try:
-                return await self._caller.run(
-                    call,
-                    on_event=on_event,
-                    stop=stop,
-                    run_id=run_id,
-                    step_id=step.step_id,
-                    seat=seat,
-                )
-            finally:
-                seat.settle()
-
-        return await WorkflowRun(
-            accepted,
-            run_id=run_id,
-            run_step=run_step,
-            is_fatal=stops_run,
-            sequential=sequential,
-            on_event=self._caller.listener(on_event),
-        ).execute()
+        inputs = RunInputs(task=task, files=files, cache=cache, root=self._runtime.project_folder)
+        WorkflowRuns(self._runtime, self._caller).check(accepted, inputs)
+        return await plan_workflow(self._runtime, accepted, inputs, at=datetime.now(UTC))
 
     def load_workflow(
         self, workflow: str | Workflow | Mapping[str, object] | Sequence[str]

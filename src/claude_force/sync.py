@@ -16,7 +16,15 @@ from claude_force.domain.messages import USE_CACHE
 from claude_force.orchestrator import AsyncAgentOrchestrator
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        Callable,
+        Coroutine,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from contextlib import AbstractContextManager
     from decimal import Decimal
     from pathlib import Path

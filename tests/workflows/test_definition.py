@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from claude_force.domain.errors import WorkflowDefinitionError
-from claude_force.workflows.definition import Step, Workflow, check_workflow, parse_workflow
+from claude_force.workflows.definition import Step, Workflow
 from claude_force.workflows.library import load_workflow
+from claude_force.workflows.reading import check_workflow, parse_workflow
 
 
 def problems_of(definition: object, **options: Any) -> tuple[str, ...]:

@@ -15,15 +15,20 @@ from claude_force.domain.errors import (
     SpendLimitError,
 )
 from claude_force.domain.events import AttemptFailed, AttemptStarted, CallStarted
-from claude_force.domain.results import AgentOutcome, AgentResult
+from claude_force.domain.results import AgentOutcome, AgentResult, StepResult
 from claude_force.domain.usage import Usage
 from claude_force.workflows.definition import Step
 from claude_force.workflows.fan_out import fan_out
+from claude_force.workflows.inputs import RunInputs
 from claude_force.workflows.run_stop import RunStop, not_sent
-from claude_force.workflows.steps import step_call
+from claude_force.workflows.steps import Asking, step_call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+
+
+def ended_step(step_id: str, text: str) -> StepResult:
+    return StepResult(step_id=step_id, agent_name="a", state="succeeded", result=answer(text))
 
 
 def answer(text: str) -> AgentResult:
@@ -170,7 +175,8 @@ class TestStepCall:
             max_tokens=9,
             effort="low",
         )
-        call = step_call(step, "the release", (), {"one": answer("1"), "two": answer("2")})
+        ended = {"one": ended_step("one", "1"), "two": ended_step("two", "2")}
+        call = step_call(step, RunInputs(task="the release"), ended, Asking())
         assert call.agent_name == "beta"
         assert call.task == "Sum up\n\nthe release"
         assert call.upstream == (UpstreamText("two", "2"), UpstreamText("one", "1"))
@@ -178,6 +184,7 @@ class TestStepCall:
 
     @pytest.mark.parametrize(("own", "whole", "asked"), [(None, "x", "x"), ("y", "", "y")])
     def test_either_task_alone_is_enough(self, own: str | None, whole: str, asked: str) -> None:
-        call = step_call(Step(step_id="s", agent_name="a", task=own), whole, (), {})
+        step = Step(step_id="s", agent_name="a", task=own)
+        call = step_call(step, RunInputs(task=whole), {}, Asking())
         assert call.task == asked
         assert call.max_tokens == 4096

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +14,14 @@ from claude_force.domain.errors import ClaudeForceError, ServiceError, SpendLimi
 from claude_force.domain.events import Event, RunFinished, RunStarted, StepFinished, StepStarted
 from claude_force.domain.results import AgentResult, WorkflowResult
 from claude_force.domain.usage import Usage
-from claude_force.workflows.definition import Step, Workflow, parse_workflow
+from claude_force.workflows.definition import Step, Workflow
+from claude_force.workflows.inputs import RunInputs
+from claude_force.workflows.reading import parse_workflow
 from claude_force.workflows.scheduler import WorkflowRun
+
+if TYPE_CHECKING:
+    from claude_force.agents.calls import AgentCall
+    from claude_force.domain.runs import CallPlace
 
 Runner = Callable[[Step, Mapping[str, AgentResult]], Awaitable[AgentResult]]
 
@@ -52,8 +58,14 @@ def is_spend_cap(error: ClaudeForceError) -> bool:
 
 
 async def execute(workflow: Workflow, runner: Runner, **options: Any) -> WorkflowResult:
-    given: dict[str, Any] = {"is_fatal": is_spend_cap, **options}
-    return await WorkflowRun(workflow, run_id="run", run_step=runner, **given).execute()
+    steps = {step.step_id: step for step in workflow.steps}
+
+    async def make_call(call: AgentCall, place: CallPlace) -> AgentResult:
+        answers = {block.label: answer(block.text) for block in call.upstream}
+        return await runner(steps[place.step_id], answers)
+
+    given: dict[str, Any] = {"is_fatal": is_spend_cap, "inputs": RunInputs(), **options}
+    return await WorkflowRun(workflow, run_id="run", make_call=make_call, **given).execute()
 
 
 def run(workflow: Workflow, runner: Runner, **options: Any) -> WorkflowResult:

@@ -58,8 +58,8 @@ def stats(
         _, disk, *rest = store.stats()
         saved = _worth(store)
     if as_json:
-        redis = {"redis": _numbers(tier) for tier in rest}
-        print_json({"folder": str(place), "worth_usd": saved} | _numbers(disk) | redis)
+        shown = {"folder": str(place), "worth_usd": saved} | _numbers(disk)
+        print_json(shown | {tier.name: _numbers(tier) for tier in rest})
         return
     click.echo(f"{place}")
     click.echo(f"entries: {disk.entries:,}")

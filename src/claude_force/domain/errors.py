@@ -26,7 +26,8 @@ r"""The error tree. Every error that leaves this package is a `ClaudeForceError`
     │   ├── TransportError                   no connection, cut or broken stream
     │   ├── CallTimeoutError (TimeoutError)  9
     │   ├── RunStoppedError            130   not sent: the user has stopped the run
-    │   └── IncompleteAnswerError        6   refusal, cut off by max_tokens, empty
+    │   ├── IncompleteAnswerError        6   refusal, cut off by max_tokens, empty
+    │   └── AnswerSchemaError            6   a whole answer that does not follow its step's schema, repaired once in vain
     ├── PartialFailureError              7   some items or steps failed (module partial_failure)
     │   └── RunCappedError               8   … because a spend cap stopped the run
     └── ClosedError                          used after aclose()
@@ -261,6 +262,20 @@ class IncompleteAnswerError(CallError):
             attempts=response.attempts,
         )
         self.response = response
+
+
+class AnswerSchemaError(CallError):
+    """A whole answer does not follow the JSON Schema of its step, and neither does the repaired one.
+
+    ``text`` is the last answer. What the answers cost is counted where they are kept, not here.
+    """
+
+    exit_code = 6
+    kind = "answer_schema"
+
+    def __init__(self, message: str, *, text: str) -> None:
+        super().__init__(message, attempts=0)
+        self.text = text
 
 
 class ClosedError(ClaudeForceError, RuntimeError):

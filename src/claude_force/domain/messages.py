@@ -74,6 +74,8 @@ class CallContext:
     step_id: str | None = None
     # The item of a step that fans out, by its position.
     item_index: int | None = None
+    # Dollars that all calls of this step of this run may cost together.
+    step_budget_usd: Decimal | None = None
     # Deadline for the whole call in seconds, retries and their waits included; None takes the client's default.
     timeout_seconds: float | None = None
     cache: CacheUse = USE_CACHE

@@ -92,16 +92,45 @@ class StepResult:
     # The answer as JSON, where the step has a schema; for a step that fans out the list of its items' answers.
     data: object = None
     error: ClaudeForceError | None = None
+    # Errors of calls that were made again; what they cost counts.
+    retried: tuple[ClaudeForceError, ...] = ()
     # Why it was skipped.
     reason: str | None = None
+    # Its failure is not one of the run: ``on_error`` is ``continue``.
+    tolerated: bool = False
     # Seconds from the start of the run.
     started_seconds: float | None = None
     ended_seconds: float | None = None
 
     @property
+    def text(self) -> str | None:
+        """What the steps behind it get: its answer, or of a fan-out the JSON list of its items' answers."""
+        if self.result is not None:
+            return self.result.text
+        if self.state != "succeeded":
+            return None
+        import json  # noqa: PLC0415 - only a fan-out needs it
+
+        texts = [item.result.text for item in self.items if item.result is not None]
+        return json.dumps(texts if self.data is None else self.data, ensure_ascii=False)
+
+    @property
+    def answers(self) -> tuple[AgentResult, ...]:
+        """Every answer of the step, also those of rounds and repairs."""
+        of_items = tuple(item.result for item in self.items if item.result is not None)
+        return (*self.earlier, *of_items, *(() if self.result is None else (self.result,)))
+
+    @property
     def cost_usd(self) -> Decimal | None:
         """Dollars that the step cost, whether it succeeded or not; None where no price is known."""
-        return _spent_usd(self.result, self.error)
+        # The error of a fan-out is made of those of its items.
+        errors = [item.error for item in self.items] if self.items else [self.error]
+        return total_cost_usd(
+            (
+                *(answer.cost_usd for answer in self.answers),
+                *(_spent_usd(None, error) for error in (*self.retried, *errors)),
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,15 +154,13 @@ class WorkflowResult:
     def results(self) -> dict[str, str]:
         """Texts of the finished steps by step id."""
         return {
-            step_id: step.result.text
-            for step_id, step in self.steps.items()
-            if step.result is not None
+            step_id: text for step_id, step in self.steps.items() if (text := step.text) is not None
         }
 
     @property
     def ok(self) -> bool:
-        """True when no step failed."""
-        return all(step.state != "failed" for step in self.steps.values())
+        """True when no step failed, other than those whose failure is tolerated."""
+        return all(step.state != "failed" or step.tolerated for step in self.steps.values())
 
     @property
     def text(self) -> str:

@@ -16,7 +16,7 @@ ZERO: Final = Decimal(0)
 _CENT: Final = Decimal("0.01")
 _MILLIONTH: Final = Decimal("0.000001")
 
-Scope = Literal["call", "run", "agent", "day"]
+Scope = Literal["call", "run", "step", "agent", "day"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,9 @@ class Spending:
             budgets.append(Budget("call", "", limits.per_call_usd))
         if limits.per_run_usd is not None:
             budgets.append(Budget("run", context.run_id or "", limits.per_run_usd))
+        if context.step_budget_usd is not None:
+            name = f"{context.run_id or ''} {context.step_id or ''}"
+            budgets.append(Budget("step", name, context.step_budget_usd))
         per_agent = limits.per_agent_usd.get(context.agent_name)
         if per_agent is not None:
             budgets.append(Budget("agent", context.agent_name, per_agent))

@@ -27,10 +27,10 @@ def worst_case_usage(request: MessageRequest) -> Usage:
     all of ``max_tokens``. Priced with `PriceCatalogue.cost_usd` this gives dollars, or None for an unknown price.
     """
     tokens = _TOKENS_PER_REQUEST + sum(
-        _most_tokens(block.text) + _TOKENS_PER_BLOCK for block in _blocks(request)
+        most_tokens(block.text) + _TOKENS_PER_BLOCK for block in _blocks(request)
     )
     if request.output_schema is not None:
-        tokens += _most_tokens(request.output_schema)
+        tokens += most_tokens(request.output_schema)
     lifetimes = {block.cache_ttl for block in _blocks(request)}
     if "1h" in lifetimes:
         return Usage(cache_write_1h_tokens=tokens, output_tokens=request.max_tokens)
@@ -45,7 +45,8 @@ def _blocks(request: MessageRequest) -> Iterator[TextBlock]:
         yield from message.content
 
 
-def _most_tokens(text: str) -> int:
+def most_tokens(text: str) -> int:
+    """The most that a tokenizer makes of ``text``."""
     if text.isascii():
         return -(-len(text) // _ASCII_CHARACTERS_PER_TOKEN)
     encoded = text.encode("utf-8", "surrogatepass")

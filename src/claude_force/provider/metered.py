@@ -63,9 +63,12 @@ class MeteredClient:
             BudgetExceededError: its worst case does not fit into a budget; nothing was sent.
         """
         asked_at = self._now()
-        if self._spending is None:
-            return await self._send(request, on_event, asked_at)
-        reservation = await self._spending.reserve(request, at=asked_at)
+        spending = self._spending
+        if spending is None:
+            if request.context.step_budget_usd is None:
+                return await self._send(request, on_event, asked_at)
+            spending = self._for_steps()
+        reservation = await spending.reserve(request, at=asked_at)
         # Until it is known that nothing was sent, or what it cost, the worst case counts.
         cost: Decimal | None = None
         try:
@@ -75,8 +78,19 @@ class MeteredClient:
             cost = error.cost_usd if error.usages else _NOTHING
             raise
         finally:
-            await self._spending.settle(reservation, cost)
+            await spending.settle(reservation, cost)
         return response
+
+    def _for_steps(self) -> Spending:
+        """What keeps the budgets of steps, where there are no others."""
+        from claude_force.pricing.spending import (  # noqa: PLC0415 - few steps have a budget: start-up time
+            BudgetLimits,
+            Spending,
+        )
+
+        if self._spending is None:
+            self._spending = Spending(BudgetLimits(), catalogue=self._catalogue)
+        return self._spending
 
     async def aclose(self) -> None:
         """Close the inner client and the ledger of the day."""

@@ -2,59 +2,108 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from claude_force.workflows.definition import Workflow
 
 
-@dataclass(slots=True)
+class Skip(NamedTuple):
+    """A step that never starts, and the step on whose account."""
+
+    position: int
+    cause: int
+
+
+class Released(NamedTuple):
+    """What the end of one step means for others; steps by their position in the definition."""
+
+    ready: list[int]
+    skipped: list[Skip]
+
+
 class GraphState:
-    """Progress of one run. Every method answers in time proportional to what it changes."""
+    """Progress of one run. Every method answers in time proportional to what it changes.
 
-    # Dependencies that have not ended, by step.
-    _waiting_for: dict[str, int]
-    # Steps that wait for a step.
-    _dependants: dict[str, list[str]]
-    # Why a step will not run: the step that failed.
-    skipped: dict[str, str] = field(default_factory=dict)
-    unfinished: int = 0
+    A step that ended well lets the steps behind it through, and so does one whose ``on_error`` is ``continue``,
+    however it ended. Any other end skips them, except that a step with ``on_error: continue`` goes on without a
+    dependency that was skipped. Skips spread by the same rule.
+    """
 
-    @classmethod
-    def of(cls, workflow: Workflow) -> GraphState:
-        """The state before anything ran."""
-        dependants: dict[str, list[str]] = {step.step_id: [] for step in workflow.steps}
-        for step in workflow.steps:
+    def __init__(self, workflow: Workflow) -> None:
+        steps = workflow.steps
+        position = {step.step_id: number for number, step in enumerate(steps)}
+        # Dependencies that have not ended, by position; -1 for a step that has ended itself.
+        self._waiting_for = [len(set(step.dependencies)) for step in steps]
+        # Steps that wait for a step.
+        self._dependants: list[list[int]] = [[] for _ in steps]
+        for number, step in enumerate(steps):
             for dependency in set(step.dependencies):
-                dependants[dependency].append(step.step_id)
-        waiting = {step.step_id: len(set(step.dependencies)) for step in workflow.steps}
-        return cls(_waiting_for=waiting, _dependants=dependants, unfinished=len(waiting))
+                self._dependants[position[dependency]].append(number)
+        self._continues = [step.on_error == "continue" for step in steps]
+        self.unfinished = len(steps)
 
-    def first(self) -> list[str]:
+    def first(self) -> list[int]:
         """Steps that wait for nothing, in the order of the definition."""
-        return [step_id for step_id, count in self._waiting_for.items() if count == 0]
+        return [number for number, count in enumerate(self._waiting_for) if count == 0]
 
-    def succeed(self, step_id: str) -> list[str]:
+    def succeed(self, position: int) -> list[int]:
         """Record a step that ended well, and return the steps that may start now."""
+        waiting_for = self._waiting_for
+        waiting_for[position] = -1
         self.unfinished -= 1
         released = []
-        for dependant in self._dependants[step_id]:
-            self._waiting_for[dependant] -= 1
-            if self._waiting_for[dependant] == 0 and dependant not in self.skipped:
-                released.append(dependant)
+        for dependant in self._dependants[position]:
+            if waiting_for[dependant] > 0:
+                waiting_for[dependant] -= 1
+                if waiting_for[dependant] == 0:
+                    released.append(dependant)
         return released
 
-    def fail(self, step_id: str) -> list[str]:
-        """Record a step that failed, and return the steps that therefore never run."""
-        self.unfinished -= 1
-        lost: list[str] = []
-        front = [step_id]
+    def fail(self, position: int) -> Released:
+        """Record a step that failed."""
+        return self._end(position, was_skipped=False)
+
+    def skip(self, position: int) -> Released:
+        """Record a step that was not to run."""
+        return self._end(position, was_skipped=True)
+
+    def _end(self, position: int, *, was_skipped: bool) -> Released:
+        released = Released([], [])
+        front = [(position, position, was_skipped)]
         while front:
-            for dependant in self._dependants[front.pop()]:
-                if dependant not in self.skipped:
-                    self.skipped[dependant] = step_id
-                    self.unfinished -= 1
-                    lost.append(dependant)
-                    front.append(dependant)
-        return lost
+            ended, cause, is_skip = front.pop()
+            if self._continues[ended]:
+                released.ready.extend(self.succeed(ended))
+                continue
+            self._waiting_for[ended] = -1
+            self.unfinished -= 1
+            for dependant in self._dependants[ended]:
+                if self._waiting_for[dependant] < 0:
+                    continue
+                if is_skip and self._continues[dependant]:
+                    self._waiting_for[dependant] -= 1
+                    if self._waiting_for[dependant] == 0:
+                        released.ready.append(dependant)
+                    continue
+                # Taken out at once: it may be behind several that end badly.
+                self._waiting_for[dependant] = -1
+                released.skipped.append(Skip(dependant, cause))
+                front.append((dependant, cause, True))
+        released.ready.sort()
+        return released
+
+
+def topological(workflow: Workflow) -> Iterator[str]:
+    """Ids of the steps, each after those that it depends on, else in the order of the definition."""
+    import heapq  # noqa: PLC0415 - only the end of a run needs it
+
+    state = GraphState(workflow)
+    front = state.first()
+    while front:
+        position = heapq.heappop(front)
+        yield workflow.steps[position].step_id
+        for released in state.succeed(position):
+            heapq.heappush(front, released)

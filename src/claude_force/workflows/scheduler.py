@@ -5,37 +5,39 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from claude_force.domain.errors import ClaudeForceError
+from claude_force.domain.errors import CallTimeoutError, ClaudeForceError
 from claude_force.domain.events import RunFinished, RunStarted, StepFinished, StepStarted
-from claude_force.domain.results import AgentResult, StepResult, WorkflowResult, total_cost_usd
+from claude_force.domain.results import StepResult, WorkflowResult, total_cost_usd
 from claude_force.domain.usage import NO_USAGE
-from claude_force.workflows.graph import GraphState
+from claude_force.workflows.graph import GraphState, topological
+from claude_force.workflows.step_run import StepOutcome, StepRun
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Iterable
 
     from claude_force.domain.events import EventListener
-    from claude_force.workflows.definition import Step, Workflow
-
-# Runs one step, given the answers of the steps it depends on by their ids.
-StepRunner: TypeAlias = Callable[["Step", Mapping[str, AgentResult]], Awaitable[AgentResult]]
+    from claude_force.workflows.definition import Workflow
+    from claude_force.workflows.graph import Skip
+    from claude_force.workflows.inputs import RunInputs
+    from claude_force.workflows.step_run import CallMaker
 
 
 class WorkflowRun:
     """One run of one workflow; ``execute`` once.
 
-    A step that fails takes the steps behind it with it; branches beside it run to their end. When ``is_fatal`` says
-    that an error stops the run (a spend cap), no further step is started.
+    A step that fails takes the steps behind it with it, unless its ``on_error`` says otherwise; branches beside it run
+    to their end. When ``is_fatal`` says that an error stops the run (a spend cap), no further step is started. After
+    the workflow's ``timeout_seconds`` nothing is started either, and what runs is cancelled.
 
     Args:
         workflow: what runs.
         run_id: ties events and journal entries together.
-        run_step: runs one step; its `ClaudeForceError` makes the step a failed one, anything else ends the run.
+        inputs: what it works on.
+        make_call: makes one call; its `ClaudeForceError` makes the step a failed one, anything else ends the run.
         is_fatal: whether an error makes every further call pointless.
-        sequential: one step at a time, in the order of the definition as far as the dependencies allow.
+        sequential: one call at a time, in the order of the definition as far as the dependencies allow.
         on_event: told of the run and its steps.
         clock: monotonic seconds.
     """
@@ -45,7 +47,8 @@ class WorkflowRun:
         workflow: Workflow,
         *,
         run_id: str,
-        run_step: StepRunner,
+        inputs: RunInputs,
+        make_call: CallMaker,
         is_fatal: Callable[[ClaudeForceError], bool],
         sequential: bool = False,
         on_event: EventListener | None = None,
@@ -53,159 +56,218 @@ class WorkflowRun:
     ) -> None:
         self._workflow = workflow
         self._run_id = run_id
-        self._run_step = run_step
         self._is_fatal = is_fatal
         self._sequential = sequential
         self._on_event = on_event
         self._clock = clock
-        self._steps = {step.step_id: step for step in workflow.steps}
-        self._names = list(self._steps)
-        self._position = {step_id: number for number, step_id in enumerate(self._names)}
-        self._state = GraphState.of(workflow)
-        self._answers: dict[str, AgentResult] = {}
+        self._steps = workflow.steps
+        self._state = GraphState(workflow)
+        self._step_run = StepRun(
+            run_id=run_id,
+            inputs=inputs,
+            make_call=make_call,
+            is_fatal=is_fatal,
+            sequential=sequential,
+            on_event=on_event,
+        )
+        # How steps ended, by id; what runs later reads it.
         self._results: dict[str, StepResult] = {}
         # A heap of positions in the definition: what can start, the first of the definition first.
         self._ready: list[int] = []
-        self._fatal: ClaudeForceError | None = None
+        self._running: dict[int, asyncio.Task[None]] = {}
+        # When each running step has started, in seconds of the run.
+        self._started: dict[int, float] = {}
+        # Positions of steps whose task has ended, with what came out; None is the workflow's deadline.
+        self._ended: asyncio.Queue[tuple[int, StepOutcome | BaseException] | None] = asyncio.Queue()
+        self._began = 0.0
+        # Why nothing is started any more.
+        self._stopped: str | None = None
 
     async def execute(self) -> WorkflowResult:
         """Run every step that can run, and return how each ended."""
-        began = self._clock()
-        self._tell(RunStarted(self._run_id, self._workflow.name, tuple(self._steps)))
+        self._began = self._clock()
+        if self._on_event is not None:
+            names = tuple(step.step_id for step in self._steps)
+            self._on_event(RunStarted(self._run_id, self._workflow.name, names))
         self._release(self._state.first())
-        running: set[asyncio.Task[StepResult]] = set()
-        # Not `asyncio.wait`: it looks at every running step each time one ends.
-        ended: asyncio.Queue[asyncio.Task[StepResult]] = asyncio.Queue()
+        alarm = self._set_alarm()
         try:
-            while self._ready or running:
-                for step_id in self._admit(running):
-                    task = asyncio.create_task(self._run(step_id, began))
-                    task.add_done_callback(ended.put_nowait)
-                    running.add(task)
-                batch = await _take_all(ended)
-                running.difference_update(batch)
-                for step in sorted((task.result() for task in batch), key=self._order):
-                    self._settle(step)
+            while self._ready or self._running:
+                self._start_ready()
+                await self._take_ended()
         finally:
-            await _cancel(running)
-        result = self._result(self._clock() - began)
-        self._tell(RunFinished(self._run_id, result.ok, result.total_time_seconds))
+            if alarm is not None:
+                alarm.cancel()
+            await self._cancel()
+        result = self._result()
+        if self._on_event is not None:
+            self._on_event(RunFinished(self._run_id, result.ok, result.total_time_seconds))
         return result
 
-    def _release(self, step_ids: Iterable[str]) -> None:
-        for step_id in step_ids:
-            heapq.heappush(self._ready, self._position[step_id])
+    def _set_alarm(self) -> asyncio.TimerHandle | None:
+        seconds = self._workflow.timeout_seconds
+        if seconds is None:
+            return None
+        return asyncio.get_running_loop().call_later(seconds, self._ended.put_nowait, None)
 
-    def _admit(self, running: Collection[object]) -> list[str]:
-        """Take the steps that start now out of the ready ones."""
+    def _release(self, positions: Iterable[int]) -> None:
+        for position in positions:
+            heapq.heappush(self._ready, position)
+
+    def _start_ready(self) -> None:
+        if self._stopped is not None:
+            while self._ready:
+                self._skip(heapq.heappop(self._ready), self._stopped)
+            return
         count = len(self._ready)
         if self._sequential:
-            count = 0 if running else 1
-        return [self._names[heapq.heappop(self._ready)] for _ in range(count)]
+            count = 0 if self._running else 1
+        for _ in range(count):
+            position = heapq.heappop(self._ready)
+            self._started[position] = self._clock() - self._began
+            if self._on_event is not None:
+                step = self._steps[position]
+                self._on_event(StepStarted(self._run_id, step.step_id, step.agent_name))
+            self._running[position] = asyncio.create_task(self._run(position))
 
-    async def _run(self, step_id: str, began: float) -> StepResult:
-        step = self._steps[step_id]
-        started = self._clock() - began
-        self._tell(StepStarted(self._run_id, step_id, step.agent_name))
-        upstream = {dependency: self._answers[dependency] for dependency in step.dependencies}
-        result, error = None, None
+    async def _run(self, position: int) -> None:
+        # Not `asyncio.wait` in the loop above: it looks at every running step each time one ends.
         try:
-            result = await self._run_step(step, upstream)
-        except ClaudeForceError as failure:
-            error = failure
-        return StepResult(
-            step_id=step_id,
-            agent_name=step.agent_name,
-            state="failed" if result is None else "succeeded",
-            result=result,
-            error=error,
-            started_seconds=started,
-            ended_seconds=self._clock() - began,
-        )
-
-    def _settle(self, step: StepResult) -> None:
-        step_id = step.step_id
-        self._record(step)
-        if step.result is not None:
-            self._answers[step_id] = step.result
-            self._release(self._state.succeed(step_id))
+            outcome = await self._step_run.run(self._steps[position], self._results)
+        except BaseException as fault:
+            self._ended.put_nowait((position, fault))
+            if isinstance(fault, asyncio.CancelledError):
+                raise
         else:
-            for lost in self._state.fail(step_id):
-                self._skip(lost, f"{step_id} failed")
-            if step.error is not None and self._is_fatal(step.error):
-                self._fatal = step.error
-        if self._fatal is not None:
-            self._stop()
+            self._ended.put_nowait((position, outcome))
 
-    def _stop(self) -> None:
-        """Start nothing more: what is ready, and all behind it, is skipped."""
-        reason = f"the run was stopped ({self._fatal.kind if self._fatal else ''})"
-        while self._ready:
-            step_id = self._names[heapq.heappop(self._ready)]
-            self._skip(step_id, reason)
-            for lost in self._state.fail(step_id):
-                self._skip(lost, reason)
+    async def _take_ended(self) -> None:
+        """Settle what has ended by now, one step at least, in the order of the definition."""
+        if not self._running:
+            return
+        batch = [await self._ended.get()]
+        while not self._ended.empty():
+            batch.append(self._ended.get_nowait())
+        ended = [entry for entry in batch if entry is not None]
+        if len(ended) > 1:
+            ended.sort(key=lambda entry: entry[0])
+        for position, outcome in ended:
+            del self._running[position]
+            if isinstance(outcome, BaseException):
+                raise outcome
+            self._settle(position, outcome)
+        if len(ended) < len(batch):
+            await self._time_is_over()
 
-    def _skip(self, step_id: str, reason: str) -> None:
-        agent_name = self._steps[step_id].agent_name
+    def _settle(self, position: int, outcome: StepOutcome) -> None:
+        """Record how a step ended, and what that means for those behind it."""
+        step = self._steps[position]
+        state, reason, error = _verdict(outcome, step.on_error)
         self._record(
-            StepResult(step_id=step_id, agent_name=agent_name, state="skipped", reason=reason)
+            StepResult(
+                step_id=step.step_id,
+                agent_name=step.agent_name,
+                state=state,
+                result=outcome.answer,
+                earlier=tuple(outcome.earlier),
+                items=outcome.items,
+                data=outcome.data,
+                error=error,
+                retried=tuple(outcome.retried),
+                reason=reason,
+                tolerated=state == "failed" and step.on_error == "continue",
+                started_seconds=self._started[position],
+                ended_seconds=self._clock() - self._began,
+            )
+        )
+        if state == "succeeded":
+            self._release(self._state.succeed(position))
+            return
+        if error is not None and self._is_fatal(error):
+            self._stopped = self._stopped or f"the run was stopped ({error.kind})"
+        released = self._state.fail(position) if state == "failed" else self._state.skip(position)
+        self._skip_behind(released.skipped)
+        self._release(released.ready)
+
+    def _skip(self, position: int, reason: str) -> None:
+        """Skip a step that could have started, and those behind it."""
+        self._record_skip(position, reason)
+        released = self._state.skip(position)
+        for skip in released.skipped:
+            self._record_skip(skip.position, reason)
+        self._release(released.ready)
+
+    def _skip_behind(self, skips: Iterable[Skip]) -> None:
+        for skip in skips:
+            cause = self._results[self._steps[skip.cause].step_id]
+            self._record_skip(skip.position, f"{cause.step_id} {_STATE_WORDS[cause.state]}")
+
+    def _record_skip(self, position: int, reason: str) -> None:
+        step = self._steps[position]
+        self._record(
+            StepResult(
+                step_id=step.step_id, agent_name=step.agent_name, state="skipped", reason=reason
+            )
         )
 
     def _record(self, step: StepResult) -> None:
         self._results[step.step_id] = step
-        self._tell(StepFinished(self._run_id, step))
+        if self._on_event is not None:
+            self._on_event(StepFinished(self._run_id, step))
 
-    def _result(self, seconds: float) -> WorkflowResult:
-        ordered = {step_id: self._results[step_id] for step_id in self._steps}
-        answers = [step.result for step in ordered.values() if step.result is not None]
+    async def _time_is_over(self) -> None:
+        """Fail what runs, and start nothing more."""
+        seconds = self._workflow.timeout_seconds
+        self._stopped = self._stopped or f"the workflow's {seconds:g} s were over"
+        over = sorted(self._running)
+        await self._cancel()
+        for position in over:
+            error = CallTimeoutError(
+                f"The workflow's {seconds:g} s were over before this step had ended. Allow more time "
+                "(timeout_seconds of the workflow), or resume the run.",
+                attempts=0,
+            )
+            self._settle(position, StepOutcome(error=error))
+
+    async def _cancel(self) -> None:
+        running = tuple(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        self._running.clear()
+        while not self._ended.empty():
+            self._ended.get_nowait()
+
+    def _result(self) -> WorkflowResult:
+        ordered = {step.step_id: self._results[step.step_id] for step in self._steps}
+        usages = [answer.usage for step in ordered.values() for answer in step.answers]
         return WorkflowResult(
             workflow_name=self._workflow.name,
             run_id=self._run_id,
             steps=ordered,
             execution_order=tuple(
                 step_id
-                for step_id in self._topological_order()
-                if ordered[step_id].state != "skipped"
+                for step_id in topological(self._workflow)
+                if ordered[step_id].started_seconds is not None
             ),
-            total_time_seconds=seconds,
-            usage=sum((answer.usage for answer in answers), NO_USAGE),
+            total_time_seconds=self._clock() - self._began,
+            usage=sum(usages, NO_USAGE),
             cost_usd=total_cost_usd(step.cost_usd for step in ordered.values()),
             final_steps=self._workflow.final_steps,
         )
 
-    def _topological_order(self) -> list[str]:
-        """An order that depends on the definition alone, not on how long anything took."""
-        state = GraphState.of(self._workflow)
-        position = self._position
-        order: list[str] = []
-        front = [position[step_id] for step_id in state.first()]
-        while front:
-            step_id = self._names[heapq.heappop(front)]
-            order.append(step_id)
-            for released in state.succeed(step_id):
-                heapq.heappush(front, position[released])
-        return order
 
-    def _order(self, step: StepResult) -> int:
-        return self._position[step.step_id]
-
-    def _tell(self, event: RunStarted | StepStarted | StepFinished | RunFinished) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
+_STATE_WORDS = {"failed": "failed", "skipped": "was skipped", "succeeded": "succeeded"}
 
 
-async def _take_all(
-    ended: asyncio.Queue[asyncio.Task[StepResult]],
-) -> list[asyncio.Task[StepResult]]:
-    """What has ended by now, one task at least."""
-    batch = [await ended.get()]
-    while not ended.empty():
-        batch.append(ended.get_nowait())
-    return batch
-
-
-async def _cancel(tasks: set[asyncio.Task[StepResult]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+def _verdict(
+    outcome: StepOutcome, on_error: str
+) -> tuple[str, str | None, ClaudeForceError | None]:
+    """State, reason of a skip, and error of a step."""
+    if outcome.skipped is not None:
+        return "skipped", outcome.skipped, None
+    if outcome.error is None:
+        return "succeeded", None, None
+    if on_error == "skip":
+        return "skipped", f"it failed: {outcome.error}", outcome.error
+    return "failed", None, outcome.error

@@ -1,0 +1,194 @@
+"""Templates of tasks and expressions of conditions: Jinja in its sandbox, with strict undefined.
+
+Names that a template sees: ``task`` (of the run), ``steps.ID`` (``.ok``, ``.state``, and of a step that answered ``.text``
+and ``.data``), in a step that fans out ``item`` and ``item_index`` (from 0), in a loop ``round`` (from 1) and from the
+second round on ``previous`` (``.text``, ``.data``). ``repeat_until`` sees ``answer`` as well. What is rendered stands in
+the task of a request, never in its system text.
+"""
+# ruff: noqa: PLC0415 - Jinja is imported by the first template: most workflows have none, and start-up time
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from claude_force.domain.errors import WorkflowDefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from jinja2 import nodes
+    from jinja2.sandbox import SandboxedEnvironment
+
+# A rendered task is bounded by what a request may hold; a template that is larger is a mistake.
+MAX_TEMPLATE_CHARACTERS: Final = 100_000
+
+_MARKS: Final = ("{{", "{%", "{#")
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What a template or an expression uses."""
+
+    # Names at its top level.
+    names: frozenset[str]
+    # Ids of steps that are named outright; a computed one is not among them.
+    steps: frozenset[str]
+
+
+class Names:
+    """Values by name for a template: ``names.a`` and ``names["a"]`` alike, and nothing else of the object."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __getitem__(self, name: str) -> object:
+        return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self._values)}>"
+
+
+def is_template(text: str) -> bool:
+    """Whether ``text`` has anything to be replaced."""
+    return any(mark in text for mark in _MARKS)
+
+
+def render(template: str, names: Mapping[str, object]) -> str:
+    """The text of a template.
+
+    Raises:
+        WorkflowDefinitionError: it uses what is not there, or fails.
+    """
+    return str(_evaluated(template, lambda: _compiled(template).render(names)))
+
+
+def holds(expression: str, names: Mapping[str, object]) -> bool:
+    """Whether an expression is true.
+
+    Raises:
+        WorkflowDefinitionError: it uses what is not there, or fails.
+    """
+
+    def evaluate() -> bool:
+        from jinja2 import Undefined
+
+        value = _expression(expression)(**names)
+        if isinstance(value, Undefined):
+            # Asking a strict undefined for its truth is an error that names it.
+            return bool(value)
+        return bool(value)
+
+    return bool(_evaluated(expression, evaluate))
+
+
+def template_references(template: str) -> References:
+    """What a template uses.
+
+    Raises:
+        WorkflowDefinitionError: it is no template; the message says why, and in which line.
+    """
+    return _references(template, lambda: _environment().parse(template))
+
+
+def expression_references(expression: str) -> References:
+    """What an expression uses.
+
+    Raises:
+        WorkflowDefinitionError: it is no expression; the message says why.
+    """
+    return _references(expression, lambda: _parsed_expression(expression))
+
+
+def _references(source: str, parse: Callable[[], nodes.Template]) -> References:
+    from jinja2 import TemplateSyntaxError
+    from jinja2.meta import find_undeclared_variables
+
+    if len(source) > MAX_TEMPLATE_CHARACTERS:
+        raise WorkflowDefinitionError(
+            f"{len(source):,} characters, at most {MAX_TEMPLATE_CHARACTERS:,}"
+        )
+    try:
+        tree = parse()
+        names = find_undeclared_variables(tree)
+    except TemplateSyntaxError as error:
+        raise WorkflowDefinitionError(f"{error.message} (line {error.lineno})") from error
+    except RecursionError as error:
+        raise WorkflowDefinitionError("it is nested too deeply") from error
+    return References(frozenset(names), frozenset(_steps_in(tree)))
+
+
+def _steps_in(tree: nodes.Template) -> set[str]:
+    from jinja2 import nodes
+
+    found = set()
+    for attribute in tree.find_all(nodes.Getattr):
+        if isinstance(attribute.node, nodes.Name) and attribute.node.name == "steps":
+            found.add(attribute.attr)
+    for subscript in tree.find_all(nodes.Getitem):
+        of_steps = isinstance(subscript.node, nodes.Name) and subscript.node.name == "steps"
+        if of_steps and isinstance(subscript.arg, nodes.Const):
+            found.add(str(subscript.arg.value))
+    return found
+
+
+def _parsed_expression(expression: str) -> nodes.Template:
+    from jinja2 import nodes
+    from jinja2.parser import Parser
+
+    parser = Parser(_environment(), expression, state="variable")
+    parsed = parser.parse_expression()
+    if not parser.stream.eos:
+        parser.fail(f"{parser.stream.current.value!r} was not expected here")
+    return nodes.Template([nodes.Output([parsed], lineno=1)], lineno=1)
+
+
+def _evaluated(source: str, evaluate: Callable[[], object]) -> object:
+    from jinja2 import TemplateError
+
+    try:
+        return evaluate()
+    except TemplateError as error:
+        raise WorkflowDefinitionError(f"{source[:80]!r}: {error.message}") from error
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        # What a filter or an operator says of a value that it cannot work with.
+        raise WorkflowDefinitionError(f"{source[:80]!r}: {error}") from error
+    except (RecursionError, MemoryError) as error:
+        raise WorkflowDefinitionError(f"{source[:80]!r}: it is too large") from error
+
+
+@lru_cache(maxsize=1)
+def _environment() -> SandboxedEnvironment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined,
+        # A task is text for a model, not for a browser.
+        autoescape=False,
+        keep_trailing_newline=True,
+    )
+    environment.globals = {"range": environment.globals["range"]}
+    return environment
+
+
+@lru_cache(maxsize=1024)
+def _compiled(template: str) -> Any:  # noqa: ANN401 - jinja2.Template, which is imported late
+    return _environment().from_string(template)
+
+
+@lru_cache(maxsize=1024)
+def _expression(expression: str) -> Any:  # noqa: ANN401 - jinja2's TemplateExpression, as above
+    return _environment().compile_expression(expression, undefined_to_none=False)
