@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # An answer begins within seconds; one that takes this long is held up by something that waiting does not help.
 PATIENCE_SECONDS: Final = 30.0
 # Calls that are made together arrive within milliseconds of each other.
-CURIOSITY_SECONDS: Final = 0.25
+CURIOSITY_SECONDS: Final = 0.5
 
 
 def _usual_rates(_: str) -> CacheRates:
@@ -103,10 +103,11 @@ class PromptCacheClient:
         turns, seat = self._turns, request.context.seat
         companions = None if seat is None else seat.companions
         records = turns.arrive(prefixes)
+        if seat is not None:
+            seat.settle()
+        waiting = _Waiting(self._patience_seconds, self._curiosity_seconds)
+        waited = False
         try:
-            if seat is not None:
-                seat.settle()
-            waiting = _Waiting(self._patience_seconds, self._curiosity_seconds)
             while True:
                 step = turns.next(
                     prefixes,
@@ -115,16 +116,19 @@ class PromptCacheClient:
                     companions,
                     patient=waiting.patience_seconds > 0,
                     curious=waiting.curiosity_seconds > 0,
+                    waited=waited,
                     gave_up_on=waiting.gave_up_on,
                 )
                 if isinstance(step, Go):
                     return step
+                waited = True
                 try:
                     await waiting.wait(step, companions)
                 finally:
                     turns.stop_waiting(step, prefixes)
         finally:
-            turns.leave(prefixes)
+            if waited:
+                turns.leave(prefixes)
 
 
 class _Waiting:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -83,27 +82,27 @@ class Turns:
         self._clock = clock
         self._history = PrefixHistory()
         self._writes: dict[PrefixKey, Write] = {}
-        # Calls that have arrived and were not sent yet, by what they begin with.
-        self._present: Counter[PrefixKey] = Counter()
+        # How many calls wait, by what they begin with.
+        self._waiting: dict[PrefixKey, int] = {}
         # Those of them that wait to know whether others follow.
         self._undecided: dict[PrefixKey, list[Waiter]] = {}
         # Guards all of the above; never held over an await.
         self._lock = Lock()
 
     def arrive(self, prefixes: tuple[Prefix, ...]) -> list[Record]:
-        """A call has arrived that begins with these."""
+        """A call has come that begins with these; what is known of them, in the same order."""
         with self._lock:
-            for prefix in prefixes:
-                self._present[prefix.key] += 1
             return self._history.asked(prefixes, self._clock())
 
     def leave(self, prefixes: tuple[Prefix, ...]) -> None:
-        """It is sent now, or has given up."""
+        """A call that has waited is sent now, or has given up."""
         with self._lock:
             for prefix in prefixes:
-                self._present[prefix.key] -= 1
-                if not self._present[prefix.key]:
-                    del self._present[prefix.key]
+                left = self._waiting[prefix.key] - 1
+                if left:
+                    self._waiting[prefix.key] = left
+                else:
+                    del self._waiting[prefix.key]
 
     def next(
         self,
@@ -114,6 +113,7 @@ class Turns:
         *,
         patient: bool,
         curious: bool,
+        waited: bool,
         gave_up_on: Write | None = None,
     ) -> Go | Wait:
         """What a call that has arrived does now.
@@ -125,6 +125,7 @@ class Turns:
             companions: the calls that are made together with it.
             patient: it may wait for what another call writes; otherwise it reads what can be read and writes nothing.
             curious: it may wait to know whether others follow.
+            waited: it is one of those that wait already; one that is told to wait now is one from then on.
             gave_up_on: the write that it has waited for too long: if nobody else has, it writes in its place.
         """
         with self._lock:
@@ -135,7 +136,7 @@ class Turns:
                 Outlook(
                     prefix=prefix,
                     warm=record.warm(now),
-                    readers=self._readers(prefix, companions),
+                    readers=self._others(prefix.key, companions) - waited,
                     gaps=record.telling_gaps,
                 )
                 for prefix, record in zip(prefixes, records, strict=True)
@@ -143,7 +144,7 @@ class Turns:
             ]
             write = self._awaited(outlooks)
             if write is not None and patient:
-                return Wait(self._waiter(write.waiters), write)
+                return self._wait(prefixes, write, waited=waited)
             plan = plan_marks(
                 outlooks, rates, one_hour=self._one_hour, may_write=patient and write is None
             )
@@ -151,10 +152,10 @@ class Turns:
                 return Go(plan, self._begin(plan))
             cold = [outlook.prefix.key for outlook in _behind_warm(outlooks)]
             if curious and patient and cold and companions is not None and companions.on_the_way:
-                waiter = self._waiter([])
+                wait = self._wait(prefixes, None, waited=waited)
                 for key in cold:
-                    self._undecided.setdefault(key, []).append(waiter)
-                return Wait(waiter, None)
+                    self._undecided.setdefault(key, []).append(wait.waiter)
+                return wait
             return Go(plan, None)
 
     def stop_waiting(self, wait: Wait, prefixes: tuple[Prefix, ...]) -> None:
@@ -203,10 +204,9 @@ class Turns:
         """Monotonic seconds."""
         return self._clock()
 
-    def _readers(self, prefix: Prefix, companions: Companions | None) -> int:
-        # The call itself is present too.
-        others = self._present[prefix.key] - 1
-        return others + (0 if companions is None else companions.to_come(prefix.key))
+    def _others(self, key: PrefixKey, companions: Companions | None) -> int:
+        to_come = 0 if companions is None else companions.to_come(key)
+        return self._waiting.get(key, 0) + to_come
 
     def _awaited(self, outlooks: list[Outlook]) -> Write | None:
         """The request under way that writes the longest of the prefixes that cannot be read yet."""
@@ -233,12 +233,15 @@ class Turns:
                 found = True
         return found
 
-    @staticmethod
-    def _waiter(waiters: list[Waiter]) -> Waiter:
+    def _wait(self, prefixes: tuple[Prefix, ...], write: Write | None, *, waited: bool) -> Wait:
+        if not waited:
+            for prefix in prefixes:
+                self._waiting[prefix.key] = self._waiting.get(prefix.key, 0) + 1
         loop = asyncio.get_running_loop()
         waiter = Waiter(loop, loop.create_future())
-        waiters.append(waiter)
-        return waiter
+        if write is not None:
+            write.waiters.append(waiter)
+        return Wait(waiter, write)
 
 
 def _behind_warm(outlooks: list[Outlook]) -> list[Outlook]:
