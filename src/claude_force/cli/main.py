@@ -21,13 +21,21 @@ _COMMANDS: Final = {
     "run": Entry(
         "claude_force.cli.run:run", "Run an agent, a workflow, or one agent over many inputs."
     ),
+    "plan": Entry(
+        "claude_force.cli.plan:plan", "Forecast a run of a workflow: calls, tokens, dollars, time."
+    ),
+    "workflow": Entry("claude_force.cli.workflow:workflow", "List, show and check workflows."),
     "agents": Entry("claude_force.cli.agents:agents", "List, show and check agents."),
     "init": Entry(
-        "claude_force.cli.init:init", "Write a small set of agents and two workflows into .claude/."
+        "claude_force.cli.init:init", "Write ten agents and five workflows into .claude/."
     ),
     "cache": Entry(
         "claude_force.cli.cache:cache",
         "Look into the response cache, clear, check, export, import.",
+    ),
+    "metrics": Entry(
+        "claude_force.cli.metrics:metrics",
+        "Show what calls took and cost, trends, failures, alerts; export them.",
     ),
     "ctl": Entry(
         "claude_force.cli.ctl:ctl", "Show and change limits, pause and resume, while runs go on."

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.errors import WorkflowDefinitionError
-from claude_force.workflows.definition import Workflow, check_workflow, parse_workflow
+from claude_force.workflows.definition import Workflow
 from claude_force.workflows.documents import SUFFIXES, read_document
+from claude_force.workflows.reading import check_workflow, parse_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 UNNAMED: Final = "workflow"
 
 _AT_PLACE: Final = re.compile(r"steps\[\d+\][^:\s]*|[a-z_]+(?=:)")
-_AT_STEP: Final = re.compile(r"step '(?P<step_id>[^']*)'")
+_AT_STEP: Final = re.compile(r"step '(?P<step_id>[^']*)'(?:: (?P<field>[a-z_]+)(?=:))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,9 @@ def _line(problem: str, lines: Mapping[str, int], ids: Mapping[str, str]) -> int
     """The line that a problem speaks of: of its place, or of the nearest part of the file around it."""
     at_step = _AT_STEP.match(problem)
     at_place = _AT_PLACE.match(problem)
-    place = ids.get(at_step["step_id"], "") if at_step else at_place.group() if at_place else ""
+    place = at_place.group() if at_place else ""
+    if at_step:
+        place = f"{ids.get(at_step['step_id'], '')}.{at_step['field'] or ''}"
     while place and place not in lines:
         place = place[: max(place.rfind("."), place.rfind("["), 0)]
     return lines.get(place)

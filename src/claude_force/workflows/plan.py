@@ -1,0 +1,322 @@
+"""What a run of a workflow would ask and cost, from what is known before it: no I/O, nothing is sent.
+
+The figures of a step come in three: the least, what is expected, and the most. The least is that of a run in which
+every step succeeds. Requests that are lost within a call and billed all the same are not counted.
+
+- **Calls.** A fan-out makes one for each item; over an answer that is not there yet, nothing bounds it, and five are
+  expected. A loop makes from 1 to ``max_rounds``, half of them expected. An answer with a schema may have to be repaired
+  once. A step with a condition that cannot be judged yet may be skipped. A step with ``retries`` may make each call so often again.
+- **Input tokens.** Expected by the estimate of ``domain.tokens``, at most by that of ``pricing.worst_case``, and at least
+  one for every eight characters. Answers that are not there yet count with what is expected of them, and at most
+  with all of the ``max_tokens`` of their step, once for each time that they are put in.
+- **Output tokens.** 800 are expected of an answer, or its ``max_tokens`` if that is less, which is the most.
+- **Dollars.** The least is what it costs where the prompt cache holds the whole prompt, the most where it is written
+  there for an hour (below the model's minimum it is plain input), and the dearest of the models that may answer.
+- **Seconds.** 1.5 to the first token, and then the tokens per second that are usual for the kind of model.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
+
+from claude_force.agents.prompts import MAX_TASK_CHARACTERS
+from claude_force.domain.models import model_class
+from claude_force.workflows.calls import Calls, Question
+from claude_force.workflows.ordering import in_order
+from claude_force.workflows.spans import NO_DOLLARS, NOTHING, Span, total
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from decimal import Decimal
+
+    from claude_force.workflows.calls import Prices
+    from claude_force.workflows.definition import Step, Workflow
+    from claude_force.workflows.spans import DollarSpan
+
+PlanState = Literal["cached", "partly cached", "to ask", "later", "skipped", "fails"]
+
+EXPECTED_ITEMS: Final = 5
+SECONDS_TO_FIRST_TOKEN: Final = 1.5
+# Orders of magnitude, for the critical path; a run tells what holds on the day.
+TOKENS_PER_SECOND: Final = {"haiku": 150.0, "sonnet": 75.0, "opus": 50.0, "fable": 50.0}
+_OTHER_TOKENS_PER_SECOND: Final = 50.0
+# The marks around an answer that is handed on, and what the validator says of one that has to be repaired.
+_BLOCK_TOKENS: Final = Span(10, 40, 200)
+_REPAIR_TOKENS: Final = Span(10, 200, 4000)
+# Two characters a token, as in ``pricing.worst_case``.
+_LONGEST_TASK_TOKENS: Final = MAX_TASK_CHARACTERS // 2
+_MENTION: Final = re.compile(r"""\bsteps\s*(?:\.\s*(\w+)|\[\s*['"]([^'"]+)['"]\s*\])""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A call whose exact request is known, and that the cache does not hold."""
+
+    question: Question
+    round: int = 1
+    repair: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What is known of a step before the run."""
+
+    # Calls that the cache answers.
+    cached_calls: int = 0
+    missing: tuple[Missing, ...] = ()
+    # Set for a step behind an answer that is not there yet: its calls (one for each item that is known) without
+    # that answer.
+    later: tuple[Question, ...] = ()
+    # Of a step behind: how many items there are, where that is not known.
+    items: Span | None = None
+    # Tokens of its answer, where it is there.
+    answer_tokens: Span | None = None
+    # Why it is skipped, or cannot be asked.
+    reason: str | None = None
+    fails: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPlan:
+    """What one step would ask and cost."""
+
+    step_id: str
+    agent_name: str
+    dependencies: tuple[str, ...]
+    # "later" waits for an answer that is not there yet.
+    state: PlanState
+    # The model that is asked first; None for a step that asks nothing.
+    model: str | None
+    # Calls to be paid.
+    calls: Span
+    # Calls that the cache answers.
+    cached_calls: int
+    input_tokens: Span
+    output_tokens: Span
+    cost_usd: DollarSpan
+    # An estimate, for the expected number of tokens.
+    seconds: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowPlan:
+    """What a run of a workflow would ask and cost."""
+
+    workflow_name: str
+    # In the order of the definition.
+    steps: tuple[StepPlan, ...]
+    # Ids of the steps that decide how long it takes, in order; empty where nothing is asked.
+    critical_path: tuple[str, ...]
+
+    @property
+    def calls(self) -> Span:
+        """Calls to be paid."""
+        return total(step.calls for step in self.steps)
+
+    @property
+    def cached_calls(self) -> int:
+        """Calls that the cache answers."""
+        return sum(step.cached_calls for step in self.steps)
+
+    @property
+    def input_tokens(self) -> Span:
+        """Of all calls to be paid."""
+        return total(step.input_tokens for step in self.steps)
+
+    @property
+    def output_tokens(self) -> Span:
+        """Of all calls to be paid."""
+        return total(step.output_tokens for step in self.steps)
+
+    @property
+    def cost_usd(self) -> DollarSpan:
+        """Dollars of the whole run."""
+        return sum((step.cost_usd for step in self.steps), NO_DOLLARS)
+
+    @property
+    def seconds(self) -> float:
+        """An estimate of how long the critical path takes."""
+        on_path = set(self.critical_path)
+        return sum(step.seconds for step in self.steps if step.step_id in on_path)
+
+    @property
+    def all_cached(self) -> bool:
+        """Nothing would be asked."""
+        return self.calls == NOTHING
+
+    @property
+    def unpriced_models(self) -> tuple[str, ...]:
+        """Models that would be asked and whose price is not known."""
+        return tuple(
+            dict.fromkeys(
+                step.model for step in self.steps if step.model and step.cost_usd.expected is None
+            )
+        )
+
+
+def make_plan(
+    workflow: Workflow,
+    outlooks: Mapping[str, Outlook],
+    prices: Prices,
+    *,
+    max_concurrent: int,
+) -> WorkflowPlan:
+    """The plan.
+
+    Args:
+        workflow: checked, so without cycles.
+        outlooks: what is known of every step.
+        prices: of every model that may be asked, at the date of the run.
+        max_concurrent: requests at the same time.
+    """
+    plans: dict[str, StepPlan] = {}
+    answers: dict[str, Span] = {}
+    # Steps that a condition, their own or one above, may yet skip.
+    uncertain: set[str] = set()
+    for step in in_order(workflow):
+        outlook = outlooks[step.step_id]
+        groups = tuple(_with_retries(step, _groups(step, outlook, answers)))
+        answers[step.step_id] = outlook.answer_tokens or _answer(step, groups)
+        if outlook.later and (step.when is not None or not uncertain.isdisjoint(step.dependencies)):
+            uncertain.add(step.step_id)
+            groups = tuple(replace(group, count=group.count.or_nothing()) for group in groups)
+        plans[step.step_id] = _step_plan(step, outlook, groups, prices, max_concurrent)
+    return WorkflowPlan(
+        workflow_name=workflow.name,
+        steps=tuple(plans[step.step_id] for step in workflow.steps),
+        critical_path=_critical_path(plans),
+    )
+
+
+def _groups(step: Step, outlook: Outlook, answers: Mapping[str, Span]) -> Iterator[Calls]:
+    for missing in outlook.missing:
+        yield Calls(Span.exactly(1), missing.question)
+        yield from _repeated(step, missing)
+    put_in = _put_in(step, answers) if outlook.later else NOTHING
+    items = outlook.items or Span.exactly(1)
+    for known in outlook.later:
+        question = known.with_input(put_in)
+        yield Calls(items, question)
+        for group in _repeated(step, Missing(question=question)):
+            yield replace(group, count=items * group.count)
+
+
+def _repeated(step: Step, first: Missing) -> Iterator[Calls]:
+    """Calls that may follow one: the repair of its answer, and later rounds."""
+    previous = first.question.output_tokens + _BLOCK_TOKENS
+    repaired = first.question.with_input(previous + _REPAIR_TOKENS)
+    can_repair = step.output_schema is not None
+    if can_repair and not first.repair:
+        yield Calls(Span(0, 0, 1), repaired, follows=True)
+    if step.repeat_until is None:
+        return
+    most = (step.max_rounds or 1) - first.round
+    expected = max(((step.max_rounds or 1) + 1) // 2 - first.round, 0)
+    yield Calls(Span(0, expected, most), first.question.with_input(previous), follows=True)
+    if can_repair:
+        yield Calls(Span(0, 0, most), repaired.with_input(previous), follows=True)
+
+
+def _with_retries(step: Step, groups: Iterable[Calls]) -> Iterator[Calls]:
+    """Calls that are made again because they failed: an answer that was cut off is billed all the same."""
+    for group in groups:
+        yield group
+        if step.retries:
+            again = Span(0, 0, step.retries) * group.count
+            yield replace(group, count=again, follows=True)
+
+
+def _put_in(step: Step, answers: Mapping[str, Span]) -> Span:
+    """Tokens of the answers that the prompts of a step will hold."""
+    template = step.task or ""
+    mentions = [plain or quoted for plain, quoted in _MENTION.findall(template)]
+    # An answer that the template names stands where it is put, and not in front as well.
+    names = [
+        name
+        for name in (*set(step.dependencies).difference(mentions), *mentions)
+        if name in answers
+    ]
+    size = total(answers[name] + _BLOCK_TOKENS for name in names)
+    if "{%" in template and size.most is not None:
+        # A loop may put the same answer in any number of times; the task as a whole is bounded.
+        size += Span(0, 0, _LONGEST_TASK_TOKENS)
+    return size
+
+
+def _answer(step: Step, groups: Iterable[Calls]) -> Span:
+    """Tokens of the answer that steps behind get."""
+    size = total(
+        group.count * group.question.output_tokens for group in groups if not group.follows
+    )
+    # A fan-out hands on a JSON list of texts, in which quotes and line ends take two characters.
+    return size if step.for_each is None else size * Span(1, 1, 2)
+
+
+def _step_plan(
+    step: Step,
+    outlook: Outlook,
+    groups: tuple[Calls, ...],
+    prices: Prices,
+    max_concurrent: int,
+) -> StepPlan:
+    return StepPlan(
+        step_id=step.step_id,
+        agent_name=step.agent_name,
+        dependencies=step.dependencies,
+        state=_state(outlook),
+        model=groups[0].question.models[0] if groups else None,
+        calls=total(group.count for group in groups),
+        cached_calls=outlook.cached_calls,
+        input_tokens=total(group.count * group.question.input_tokens for group in groups),
+        output_tokens=total(group.count * group.question.output_tokens for group in groups),
+        cost_usd=_within(step.budget_usd, sum(map(prices.cost_usd, groups), NO_DOLLARS)),
+        seconds=_seconds(groups, max(1, min(step.max_parallel or max_concurrent, max_concurrent))),
+        reason=outlook.reason,
+    )
+
+
+def _within(budget_usd: Decimal | None, cost: DollarSpan) -> DollarSpan:
+    """A budget bounds what nothing else does."""
+    if budget_usd is None or (cost.most is not None and cost.most <= budget_usd):
+        return cost
+    return replace(cost, most=budget_usd)
+
+
+def _state(outlook: Outlook) -> PlanState:
+    if outlook.later:
+        return "later"
+    if outlook.missing:
+        return "partly cached" if outlook.cached_calls else "to ask"
+    if outlook.fails:
+        return "fails"
+    return "skipped" if outlook.reason is not None else "cached"
+
+
+def _seconds(groups: tuple[Calls, ...], at_once: int) -> float:
+    """Items beside each other, ``at_once`` of them; what follows an answer comes after it."""
+    items = sum(group.count.expected for group in groups if not group.follows)
+    if not items:
+        return 0.0
+    alone = sum(group.count.expected * _call_seconds(group.question) for group in groups)
+    return alone / items * -(-items // at_once)
+
+
+def _call_seconds(question: Question) -> float:
+    speed = TOKENS_PER_SECOND.get(model_class(question.models[0]), _OTHER_TOKENS_PER_SECOND)
+    return SECONDS_TO_FIRST_TOKEN + question.output_tokens.expected / speed
+
+
+def _critical_path(plans: Mapping[str, StepPlan]) -> tuple[str, ...]:
+    """The chain of steps that takes longest; what is cached takes no time and is left out."""
+    ends: dict[str, float] = {}
+    for step_id, plan in plans.items():
+        ends[step_id] = plan.seconds + max((ends[one] for one in plan.dependencies), default=0.0)
+    path: list[str] = []
+    last = max(ends, key=ends.__getitem__, default=None)
+    while last is not None:
+        path.append(last)
+        last = max(plans[last].dependencies, key=ends.__getitem__, default=None)
+    return tuple(step_id for step_id in reversed(path) if plans[step_id].seconds)
