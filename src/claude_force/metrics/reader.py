@@ -103,7 +103,7 @@ class MetricsReader:
         last = (since * 1000, 0)
         while True:
             with self._lock:
-                page = self._source.page(last)
+                page = self._source.page(last) if self._source.opened() else []
             if not page:
                 return
             yield from (row for _, row in page)
