@@ -20,11 +20,20 @@ AGENTS = (
     "bug-hunter",
     "code-reviewer",
     "docs-writer",
+    "fact-checker",
+    "file-analyst",
+    "fix-planner",
+    "merger",
     "security-reviewer",
     "summarizer",
     "test-reviewer",
 )
-FILES = (*(f".claude/agents/{name}.md" for name in AGENTS), ".claude/claude.json")
+WORKFLOW_FILES = ("docs", "fix-plan", "map-reduce")
+FILES = (
+    *(f".claude/agents/{name}.md" for name in AGENTS),
+    ".claude/claude.json",
+    *(f".claude/workflows/{name}.yaml" for name in WORKFLOW_FILES),
+)
 
 
 def test_starter_set_is_written_whole(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class TestHelp:
         [
             (["agnets"], "No such command 'agnets'. Did you mean 'agents'?"),
             (["run", "agnet"], "No such command 'agnet'. Did you mean 'agent'?"),
-            (["xyzzy"], "No such command 'xyzzy'. There are: run, agents, init"),
+            (["xyzzy"], "No such command 'xyzzy'. There are: run, plan, workflow"),
             (["run", "agent", "alpha", "--tsak", "x"], "--tsak"),
             (["run", "agent", "alpha", "--effort", "giant"], "giant"),
             (["run", "agent", "alpha", "--timeout", "soon"], "soon"),
@@ -192,7 +192,7 @@ class TestInit:
         ended = cli("init")
         assert ended.code == 0
         assert ".claude/claude.json: created" in ended.out
-        assert len(cli("agents", "list", "--json").json) == 6
+        assert len(cli("agents", "list", "--json").json) == 10
         assert cli("agents", "check").code == 0
         assert cli("config", "check").code == 0
         assert cli("run", "workflow", "review", "-t", "x").code == 0

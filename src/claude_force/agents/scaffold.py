@@ -1,4 +1,4 @@
-"""Writes the starter set: six agents and a claude.json with two workflows."""
+"""Writes the starter set: ten agents, a claude.json with two workflows, and three workflows in files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def starter_files() -> dict[str, bytes]:
     return {
         file.relative_to(STARTER_FOLDER).as_posix(): file.read_bytes()
         for file in sorted(STARTER_FOLDER.rglob("*"))
-        if file.suffix in {".md", ".json"}
+        if file.suffix in {".md", ".json", ".yaml"}
     }
 
 

@@ -75,9 +75,13 @@ def _introduce(files: tuple[Attachment, ...]) -> None:
 
 
 def _conclude(result: WorkflowResult) -> None:
+    from claude_force.cli.render import print_text
     from claude_force.cli.run_workflow import report
 
-    click.echo("\nWhat the last agent answers:\n")
+    if "code" in result.results:
+        click.echo("\nWhat the first reviewer answers:\n")
+        print_text(result.results["code"])
+    click.echo("\nThe verdict of the last agent, who has the answers of all three:\n")
     report(result, as_json=False)
     click.echo(
         "\nNo model ran: the answers are made up, the tokens are estimated, and nothing was paid. The price is what "

@@ -1,4 +1,4 @@
-"""``init``: a small set of agents and two workflows to start from."""
+"""``init``: a set of agents and workflows to start from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from claude_force.cli.options import json_option
 @click.option("--force", is_flag=True, help="Overwrite files that you have changed.")
 @json_option
 def init(folder: Path, force: bool, as_json: bool) -> None:
-    """Write .claude/ with six agents and two workflows into DIR (here by default)."""
+    """Write .claude/ with ten agents and five workflows into DIR (here by default)."""
     from claude_force.agents.scaffold import write_starter
 
     report = write_starter(folder, force=force)
