@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from claude_force.orchestrator import CallLike
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.definition import Workflow
+    from claude_force.workflows.plan import WorkflowPlan
 
 T = TypeVar("T")
 
@@ -246,6 +247,25 @@ class AgentOrchestrator:
                 on_event=on_event,
             )
         )
+
+    def plan_workflow(
+        self,
+        workflow: str | Workflow | Mapping[str, object] | Sequence[str],
+        task: str = "",
+        *,
+        files: tuple[Attachment, ...] = (),
+        cache: CacheUse = USE_CACHE,
+    ) -> WorkflowPlan:
+        """What a run would ask and cost; see `AsyncAgentOrchestrator.plan_workflow`."""
+        return self._wait(
+            lambda: self._force.plan_workflow(workflow, task, files=files, cache=cache)
+        )
+
+    def load_workflow(
+        self, workflow: str | Workflow | Mapping[str, object] | Sequence[str]
+    ) -> Workflow:
+        """The checked workflow; see `AsyncAgentOrchestrator.load_workflow`."""
+        return self._force.load_workflow(workflow)
 
     async def execute_agent_async(
         self,
