@@ -270,13 +270,15 @@ def goals(rows: dict[tuple[str, str], Row]) -> tuple[Goal, ...]:
                 at_most=1.0,
             )
         )
+    # The least samples: what others do on the machine only ever adds to CPU time.
+    yardstick = min(rows["sum(range(1000))", "machine"].samples)
     for measure, at_most in (
-        ("CPU of the layer, 200 tokens", 10.0),
-        ("CPU of the layer, 6,400 tokens", 100.0),
+        ("CPU of the layer, 200 tokens", 1.0),
+        ("CPU of the layer, 6,400 tokens", 10.0),
     ):
-        # The least sample: what others do on the machine only ever adds to CPU time.
         least = min(rows[measure, PLANNER].samples)
-        found.append(Goal(claim=f"{measure} (us)", measured=least, at_most=at_most))
+        claim = f"{measure} ÷ sum(range(1000))"
+        found.append(Goal(claim=claim, measured=least / yardstick, at_most=at_most))
     return tuple(found)
 
 
