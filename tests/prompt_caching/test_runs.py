@@ -256,3 +256,20 @@ def test_map_of_the_command_line_tells_the_saving(
     plain = cli(*map_it, "--no-prompt-cache", "--no-cache")
     assert "prompt cache" not in plain.err
     assert set(marks(simulator)) == {0}
+
+
+def test_step_that_fans_out_pays_for_the_files_of_the_run_once(
+    make_force: MakeAsync, simulator: SimulatorThread
+) -> None:
+    simulator.use_scenario(SLOW)
+    items = [f"part {number}" for number in range(20)]
+    steps = [{"id": "each", "agent": "alpha", "task": "Check {{ item }}.", "for_each": items}]
+
+    async def main() -> None:
+        async with make_force() as force:
+            result = await force.execute_workflow({"steps": steps}, "Go.", files=(SHARED,))
+            assert result.ok
+
+    asyncio.run(main())
+    usage = simulator.stats.usage
+    assert usage.cache_read_tokens == 19 * usage.cache_write_5m_tokens > 19 * 6000
