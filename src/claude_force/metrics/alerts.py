@@ -190,7 +190,7 @@ def _of_anomaly(anomaly: Anomaly) -> Alert:
     figures = {
         "latency": f"half of the answers took at most {anomaly.value:.1f} s, usually {anomaly.usual:.1f} s",
         "errors": f"{anomaly.value:.0%} of the calls failed, usually {anomaly.usual:.0%}",
-        "cost": f"${anomaly.value:.2f}, usually ${anomaly.usual:.2f}",
+        "cost": f"${anomaly.value:.4f} a call, usually ${anomaly.usual:.4f}",
     }
     return Alert(
         rule="anomaly",

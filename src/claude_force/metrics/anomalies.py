@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from claude_force.metrics.baseline import MIN_CALLS, usual
-from claude_force.metrics.queries import totals_of
-from claude_force.metrics.schema import DAY_SECONDS
+from claude_force.metrics.baseline import MIN_CALLS, chance_of, usual
+from claude_force.metrics.schema import DAY_SECONDS, SUMS, dollars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
 
 Measure: TypeAlias = Literal["latency", "errors", "cost"]
 
+_CALLS: Final = SUMS.index("calls")
+_FAILURES: Final = SUMS.index("failures")
+_COST: Final = SUMS.index("cost")
 # Days that an hour is compared with, at most.
 BASELINE_DAYS: Final = 28
 # An earlier hour with fewer calls says too little to count as a day.
@@ -25,9 +27,11 @@ _MIN_CALLS_OF_A_DAY: Final = 5
 _FAR: Final = 6.0
 # The least spread that is believed, whatever the earlier days say: a few alike days are chance. Latency and dollars are
 # compared as logarithms, so 0.12 is about 12 %, and an hour has to be twice as slow, or three times as dear.
-_LEAST_SPREAD: Final[dict[Measure, float]] = {"latency": 0.12, "errors": 0.01, "cost": 0.2}
-# The share of errors that is taken as possible where none was ever seen.
-_LEAST_ERROR_SHARE: Final = 0.01
+_LEAST_SPREAD: Final = {"latency": 0.12, "cost": 0.2}
+# The share of errors that is taken as usual where fewer were seen, and how unlikely an hour has to be under the usual
+# share: few failures among few calls are far from normal, so their chance is counted out.
+_LEAST_ERROR_SHARE: Final = 0.02
+_CHANCE: Final = 1e-6
 _MEASURES: Final[tuple[Measure, ...]] = ("latency", "errors", "cost")
 
 # Sums by agent and by the epoch second in which an hour begins.
@@ -42,7 +46,7 @@ class Anomaly:
     # The epoch second in which the hour begins.
     hour: int
     measure: Measure
-    # Median seconds, share of errors, or dollars of the hour; and the usual one at that time of the day.
+    # Median seconds, share of errors, or dollars a call; and the usual one at that time of the day.
     value: float
     usual: float
     calls: int
@@ -60,20 +64,21 @@ def anomalies_of(hours: Hours, hour: int) -> tuple[Anomaly, ...]:
 
 def _judged(agent: str, cells: Mapping[int, Cell], hour: int, measure: Measure) -> Anomaly | None:
     cell = cells.get(hour)
-    if cell is None or (calls := cell.sums[0]) < MIN_CALLS:
+    if cell is None or (calls := cell.sums[_CALLS]) < MIN_CALLS:
         return None
     value = _figure(cell, measure)
     days = (cells.get(hour - day * DAY_SECONDS) for day in range(1, BASELINE_DAYS + 1))
-    earlier = [day for day in days if day is not None and day.sums[0] >= _MIN_CALLS_OF_A_DAY]
+    earlier = [day for day in days if day is not None and day.sums[_CALLS] >= _MIN_CALLS_OF_A_DAY]
     figures = [figure for day in earlier if (figure := _figure(day, measure)) is not None]
     expected = usual(figures)
-    if value is None or expected is None or sum(day.sums[0] for day in earlier) < MIN_CALLS:
+    if value is None or expected is None or sum(day.sums[_CALLS] for day in earlier) < MIN_CALLS:
         return None
-    spread = max(expected.spread, _LEAST_SPREAD[measure])
     if measure == "errors":
-        share = max(expected.middle, _LEAST_ERROR_SHARE)
-        spread = max(spread, math.sqrt(share * (1 - share) / calls))
-    if value - expected.middle <= _FAR * spread:
+        share = min(max(expected.middle + expected.spread, _LEAST_ERROR_SHARE), 0.99)
+        odd = chance_of(cell.sums[_FAILURES], calls, share) < _CHANCE
+    else:
+        odd = value - expected.middle > _FAR * max(expected.spread, _LEAST_SPREAD[measure])
+    if not odd:
         return None
     shown = float if measure == "errors" else math.exp
     return Anomaly(
@@ -88,11 +93,13 @@ def _judged(agent: str, cells: Mapping[int, Cell], hour: int, measure: Measure) 
 
 def _figure(cell: Cell, measure: Measure) -> float | None:
     """What is compared; None where the hour does not say."""
-    totals = totals_of(cell)
     match measure:
         case "latency":
-            return math.log(totals.p50_seconds) if totals.p50_seconds else None
+            (median,) = cell.latency.quantiles(0.5)
+            return math.log(median) if median else None
         case "errors":
-            return totals.failures / totals.calls
+            return cell.sums[_FAILURES] / cell.sums[_CALLS]
         case "cost":
-            return math.log(totals.cost_usd) if totals.cost_usd else None
+            # By call: how many calls an hour has depends on the day of the week, what one costs does not.
+            cost = cell.sums[_COST]
+            return math.log(dollars(cost) / cell.sums[_CALLS]) if cost else None

@@ -44,3 +44,23 @@ def lower_bound(count: int, of: int) -> float:
     centre = share + z2 / (2 * of)
     margin = _Z * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of))
     return max((centre - margin) / (1 + z2 / of), 0.0)
+
+
+def chance_of(count: int, of: int, share: float) -> float:
+    """How likely ``count`` or more of ``of`` are, where each has a chance of ``share`` (below 1)."""
+    if count <= 0:
+        return 1.0
+    # In logarithms: the number of ways grows beyond any float.
+    log_share, log_rest = math.log(share), math.log1p(-share)
+    ways = math.lgamma(of + 1)
+    terms = (
+        math.exp(
+            ways
+            - math.lgamma(k + 1)
+            - math.lgamma(of - k + 1)
+            + k * log_share
+            + (of - k) * log_rest
+        )
+        for k in range(count, of + 1)
+    )
+    return min(sum(terms), 1.0)
