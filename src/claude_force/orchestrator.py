@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from claude_force.agents.calls import AgentCall
-from claude_force.assembly.caller import Caller, new_id, stops_run
+from claude_force.assembly.caller import Caller, stops_run
 from claude_force.assembly.options import RuntimeOptions
 from claude_force.assembly.runtime import Runtime
 from claude_force.domain.errors import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from claude_force.workflows.definition import Workflow
     from claude_force.workflows.library import WorkflowLibrary
     from claude_force.workflows.plan import WorkflowPlan
+    from claude_force.workflows.run_store import RunStore
 
 # What many-call methods take for one call: `(agent, task)`, or an `AgentCall` with everything else.
 CallLike: TypeAlias = "AgentCall | tuple[str, str]"
@@ -347,6 +348,9 @@ class AsyncAgentOrchestrator:
         files: tuple[Attachment, ...] = (),
         sequential: bool = False,
         cache: CacheUse = USE_CACHE,
+        timeout_seconds: float | None = None,
+        journal: bool | None = None,
+        file_patterns: tuple[Sequence[str], str | Path] | None = None,
         on_event: EventListener | None = None,
     ) -> WorkflowResult:
         """Run a graph of agents; a step starts the moment the last step it depends on ends.
@@ -358,6 +362,11 @@ class AsyncAgentOrchestrator:
             files: given to every step.
             sequential: one step at a time; the results are the same.
             cache: what the run wants of the response cache.
+            timeout_seconds: deadline of the whole run; the workflow's own holds too.
+            journal: keep every answer on disk, so that the run can be resumed. None keeps it unless ``client`` is a
+                double that shares nothing (no ``origin``) and no ``state_dir`` was given.
+            file_patterns: patterns of the files, and the folder that they are meant from, for a resumed run to read
+                them again; without them it takes the texts as they are now.
             on_event: told of this run's steps and calls.
 
         Returns:
@@ -367,17 +376,66 @@ class AsyncAgentOrchestrator:
             WorkflowDefinitionError: it cannot run as it is written; nothing was sent.
             InputError: the task or a file cannot be used; nothing was sent.
             MissingCredentialsError: there is no key; nothing was sent.
+            JournalError: the run cannot be kept; nothing was sent.
         """
         from claude_force.assembly.workflow_runs import WorkflowRuns  # noqa: PLC0415 - one call needs none
         from claude_force.workflows.inputs import RunInputs  # noqa: PLC0415 - as above
 
-        return await WorkflowRuns(self._runtime, self._caller).execute(
-            self.load_workflow(workflow),
+        return await WorkflowRuns(self._runtime, self._caller).start(
+            self.load_workflow(workflow).within(timeout_seconds),
             RunInputs(task=task, files=files, cache=cache, root=self._runtime.project_folder),
-            run_id=new_id(),
+            by_name=isinstance(workflow, str),
+            patterns=None
+            if file_patterns is None
+            else (tuple(file_patterns[0]), str(file_patterns[1])),
+            journal=journal,
             sequential=sequential,
             on_event=on_event,
         )
+
+    async def resume_workflow(
+        self,
+        run_id: str,
+        *,
+        files: tuple[Attachment, ...] | None = None,
+        sequential: bool = False,
+        cache: CacheUse = USE_CACHE,
+        on_event: EventListener | None = None,
+    ) -> WorkflowResult:
+        """Go on with a run: ask what is missing, failed or changed, and nothing else.
+
+        The workflow is the one that its name means now; one that had no name is taken as it was kept.
+
+        Args:
+            run_id: of the run, the beginning of one, or ``last``.
+            files: as they are now; None takes them as they were kept.
+            sequential: one step at a time.
+            cache: what the run wants of the response cache.
+            on_event: told of this run's steps and calls.
+
+        Returns:
+            How every step ended; what was known already is marked as cached in the tier ``journal``.
+
+        Raises:
+            InputError: there is no such run, or it cannot run any more; nothing was sent.
+            JournalError: another process works on it, or it cannot be kept; nothing was sent.
+        """
+        from claude_force.assembly.workflow_runs import WorkflowRuns  # noqa: PLC0415 - one call needs none
+
+        return await WorkflowRuns(self._runtime, self._caller).resume(
+            run_id,
+            load=self.load_workflow,
+            files=files,
+            cache=cache,
+            sequential=sequential,
+            on_event=on_event,
+        )
+
+    def run_store(self) -> RunStore:
+        """The runs of workflows that are on record. Its methods wait for the disk."""
+        from claude_force.workflows.run_store import RunStore  # noqa: PLC0415 - one call needs none
+
+        return RunStore(self._runtime.state_folder)
 
     async def plan_workflow(
         self,

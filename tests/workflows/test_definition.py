@@ -134,7 +134,7 @@ def test_all_problems_of_several_kinds_are_reported_at_once() -> None:
         agent_problem=only_alpha_exists,
     )
     assert found == (
-        "stesp: nothing reads this key; did you mean 'steps'? Known are description, name, steps",
+        "stesp: nothing reads this key; did you mean 'steps'? Known are description, name, steps, timeout_seconds",
         "description: expected text, found 5",
         (
             "steps[0].modle: nothing reads this key; did you mean 'model'? Known are agent, dependencies, "

@@ -154,9 +154,23 @@ class Runtime:
         return recorders
 
     @property
+    def project_folder(self) -> Path:
+        """The project: where its ``.claude`` is, else where its ``claude.json`` is, else the working folder."""
+        path = self.settings.path
+        if path is None:
+            return self._environment.cwd
+        return path.parent.parent if path.parent.name == ".claude" else path.parent
+
+    @property
     def state_folder(self) -> Path:
         """Where the processes of a user share limits, breakers, budgets and what is in batches."""
         return self._options.state_dir or self._environment.state_home
+
+    @property
+    def shares_state(self) -> bool:
+        """Whether anything is kept in ``state_folder`` unasked: not for a double that says for nobody it speaks."""
+        given = self._given_client
+        return given is None or hasattr(given, "origin") or self._options.state_dir is not None
 
     @property
     def origin(self) -> str:

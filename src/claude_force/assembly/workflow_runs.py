@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from claude_force.assembly.caller import stops_run
+from claude_force.assembly.call_journal import CallJournal
+from claude_force.assembly.caller import new_id, stops_run
+from claude_force.domain.errors import (
+    ClaudeForceError,
+    JournalError,
+    RunStoppedError,
+)
 from claude_force.domain.events import StepExpanded
 from claude_force.domain.messages import CallContext
 from claude_force.provider.prompt_cache.prefixes import prefix_keys
 from claude_force.workflows.companions import seats_of
+from claude_force.workflows.inputs import RunInputs
 from claude_force.workflows.scheduler import WorkflowRun
 from claude_force.workflows.step_run import ITEMS_AT_ONCE
 from claude_force.workflows.steps import Asking, step_call
 from claude_force.workflows.templates import is_template
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
+    from claude_force.agents.attachments import Attachment
     from claude_force.agents.calls import AgentCall
     from claude_force.assembly.caller import Caller
     from claude_force.assembly.runtime import Runtime
     from claude_force.domain.companions import Companions, Seat
     from claude_force.domain.events import Event, EventListener
+    from claude_force.domain.messages import CacheUse
     from claude_force.domain.results import AgentResult, WorkflowResult
     from claude_force.domain.runs import CallPlace
     from claude_force.workflows.definition import Workflow
-    from claude_force.workflows.inputs import RunInputs
+    from claude_force.workflows.journal import EndState, RunJournal
     from claude_force.workflows.run_stop import RunStop
+
+
+_CANCELLED: Final = "the run was cancelled (claude-force runs cancel)"
 
 
 class RunCalls:
@@ -41,6 +56,7 @@ class RunCalls:
         seats: of the steps.
         sequential: one call at a time.
         on_event: told of the calls.
+        journal: keeps every answer; None for none.
     """
 
     def __init__(
@@ -53,8 +69,10 @@ class RunCalls:
         seats: Mapping[str, Seat],
         sequential: bool,
         on_event: EventListener | None,
+        journal: CallJournal | None,
     ) -> None:
         self._caller = caller
+        self._journal = journal
         self._steps = {step.step_id: step for step in workflow.steps}
         self._run_id = run_id
         self._stop = stop
@@ -65,22 +83,33 @@ class RunCalls:
         self._fanned_out: dict[str, Companions] = {}
 
     async def make(self, call: AgentCall, place: CallPlace) -> AgentResult:
-        """Make one call."""
+        """Make one call, unless the run knows its answer."""
         companions = self._fanned_out.get(place.step_id)
         seat = self._seats[place.step_id] if companions is None else companions.seat()
         try:
-            return await self._caller.run(
-                call,
-                on_event=self._on_event,
-                stop=self._stop,
-                run_id=self._run_id,
-                step_id=place.step_id,
-                item_index=place.item_index,
-                step_budget_usd=self._steps[place.step_id].budget_usd,
-                seat=seat,
+            if self._journal is None:
+                return await self._send(call, place, seat)
+            return await self._journal.answered(
+                call, place, lambda asked: self._send(asked, place, seat)
             )
+        except JournalError as error:
+            # What waits for its turn must not be paid any more.
+            self._stop.stop(RunStoppedError(str(error), attempts=0))
+            raise
         finally:
             seat.settle()
+
+    async def _send(self, call: AgentCall, place: CallPlace, seat: Seat) -> AgentResult:
+        return await self._caller.run(
+            call,
+            on_event=self._on_event,
+            stop=self._stop,
+            run_id=self._run_id,
+            step_id=place.step_id,
+            item_index=place.item_index,
+            step_budget_usd=self._steps[place.step_id].budget_usd,
+            seat=seat,
+        )
 
     def take(self, event: Event) -> None:
         """Notice how many items a step has: their calls are on their way."""
@@ -119,6 +148,78 @@ class WorkflowRuns:
             )
         return found
 
+    async def start(
+        self,
+        workflow: Workflow,
+        inputs: RunInputs,
+        *,
+        by_name: bool,
+        patterns: tuple[tuple[str, ...], str] | None,
+        journal: bool | None,
+        sequential: bool,
+        on_event: EventListener | None,
+    ) -> WorkflowResult:
+        """Begin a run; see `AsyncAgentOrchestrator.execute_workflow`."""
+        from claude_force.workflows.journal import RunJournal  # noqa: PLC0415 - a plan needs none
+        from claude_force.workflows.journal_tables import RunHeader  # noqa: PLC0415 - as above
+
+        header = RunHeader(
+            run_id=new_id(),
+            workflow=workflow,
+            by_name=by_name,
+            task=inputs.task,
+            files=inputs.files,
+            patterns=patterns,
+        )
+        folder = self._runtime.state_folder
+        wanted = self._runtime.shares_state if journal is None else journal
+        return await self.execute(
+            workflow,
+            inputs,
+            run_id=header.run_id,
+            sequential=sequential,
+            on_event=on_event,
+            open_journal=(lambda: RunJournal.start(folder, header, now=time.time()))
+            if wanted
+            else None,
+        )
+
+    async def resume(
+        self,
+        run_id: str,
+        *,
+        load: Callable[[str | Workflow], Workflow],
+        files: tuple[Attachment, ...] | None,
+        cache: CacheUse,
+        sequential: bool,
+        on_event: EventListener | None,
+    ) -> WorkflowResult:
+        """Go on with a run; see `AsyncAgentOrchestrator.resume_workflow`."""
+        from claude_force.workflows.journal import RunJournal  # noqa: PLC0415 - a plan needs none
+        from claude_force.workflows.run_store import RunStore  # noqa: PLC0415 - as above
+
+        folder = self._runtime.state_folder
+        store = RunStore(folder)
+        found = await asyncio.to_thread(lambda: store.header(store.find(run_id)))
+        workflow = load(found.workflow)
+        # What has gone meanwhile is taken as it was kept.
+        if found.by_name and found.workflow.name in self._runtime.library.places():
+            workflow = load(found.workflow.name)
+        header = replace(found, workflow=workflow, files=found.files if files is None else files)
+        return await self.execute(
+            workflow,
+            RunInputs(
+                task=header.task,
+                files=header.files,
+                cache=cache,
+                root=self._runtime.project_folder,
+            ),
+            run_id=header.run_id,
+            sequential=sequential,
+            on_event=on_event,
+            open_journal=lambda: RunJournal.resume(folder, header),
+        )
+
     async def execute(
         self,
         workflow: Workflow,
@@ -127,32 +228,85 @@ class WorkflowRuns:
         run_id: str,
         sequential: bool,
         on_event: EventListener | None,
+        open_journal: Callable[[], RunJournal] | None = None,
     ) -> WorkflowResult:
-        """Run a workflow that was checked."""
+        """Run a workflow that was checked; its journal is opened once nothing keeps it from running."""
         self._runtime.client()
         beginnings = self.check(workflow, inputs)
+        stop = self._caller.new_run()
+        journal = None if open_journal is None else await asyncio.to_thread(open_journal)
+        try:
+            if journal is not None:
+                journal.watch(lambda: stop.stop(RunStoppedError(_CANCELLED, attempts=0)))
+            return await self._execute(
+                workflow,
+                inputs,
+                run_id=run_id,
+                sequential=sequential,
+                on_event=on_event,
+                stop=stop,
+                beginnings=beginnings,
+                journal=journal,
+            )
+        finally:
+            if journal is not None:
+                await asyncio.shield(asyncio.to_thread(journal.close))
+
+    async def _execute(
+        self,
+        workflow: Workflow,
+        inputs: RunInputs,
+        *,
+        run_id: str,
+        sequential: bool,
+        on_event: EventListener | None,
+        stop: RunStop,
+        beginnings: dict[str, tuple[Hashable, ...]],
+        journal: RunJournal | None,
+    ) -> WorkflowResult:
         calls = RunCalls(
             self._caller,
             workflow,
             run_id=run_id,
-            stop=self._caller.new_run(),
+            stop=stop,
             seats=seats_of(workflow, beginnings, sequential=sequential),
             sequential=sequential,
             on_event=on_event,
+            journal=None if journal is None else CallJournal(journal, self._runtime),
         )
         listener = self._caller.listener(on_event)
 
         def tell(event: Event) -> None:
             calls.take(event)
+            if journal is not None:
+                journal.take(event)
             if listener is not None:
                 listener(event)
 
-        return await WorkflowRun(
+        result = await WorkflowRun(
             workflow,
             run_id=run_id,
             inputs=inputs,
             make_call=calls.make,
-            is_fatal=stops_run,
+            is_fatal=_ends_run,
             sequential=sequential,
             on_event=tell,
         ).execute()
+        if journal is not None:
+            with suppress(JournalError):
+                # A journal that cannot be written has said so in the steps already.
+                await journal.finish(
+                    _end_state(result), seconds=result.total_time_seconds, now=time.time()
+                )
+        return result
+
+
+def _ends_run(error: ClaudeForceError) -> bool:
+    return isinstance(error, JournalError) or stops_run(error)
+
+
+def _end_state(result: WorkflowResult) -> EndState:
+    if result.ok:
+        return "succeeded"
+    stopped = any(isinstance(step.error, RunStoppedError) for step in result.steps.values())
+    return "stopped" if stopped else "failed"

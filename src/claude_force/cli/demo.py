@@ -54,7 +54,7 @@ def demo(paths: tuple[str, ...], scenario: str) -> None:
         as_json=False,
     )
     result = asyncio.run(_execute(files, options))
-    _conclude(result)
+    _conclude(result, options)
 
 
 async def _execute(files: tuple[Attachment, ...], options: RunOptions) -> WorkflowResult:
@@ -62,7 +62,7 @@ async def _execute(files: tuple[Attachment, ...], options: RunOptions) -> Workfl
 
     async with open_orchestrator(options) as force:
         return await force.execute_workflow(
-            _WORKFLOW, _TASK, files=files, cache=options.cache, on_event=print_step
+            _WORKFLOW, _TASK, files=files, cache=options.cache, journal=False, on_event=print_step
         )
 
 
@@ -74,7 +74,7 @@ def _introduce(files: tuple[Attachment, ...]) -> None:
     )
 
 
-def _conclude(result: WorkflowResult) -> None:
+def _conclude(result: WorkflowResult, options: RunOptions) -> None:
     from claude_force.cli.render import print_text
     from claude_force.cli.run_workflow import report
 
@@ -82,7 +82,7 @@ def _conclude(result: WorkflowResult) -> None:
         click.echo("\nWhat the first reviewer answers:\n")
         print_text(result.results["code"])
     click.echo("\nThe verdict of the last agent, who has the answers of all three:\n")
-    report(result, as_json=False)
+    report(result, options, resumable=False)
     click.echo(
         "\nNo model ran: the answers are made up, the tokens are estimated, and nothing was paid. The price is what "
         "such a run would cost.\nNext, in a project of your own:\n"

@@ -25,6 +25,9 @@ _COMMANDS: Final = {
         "claude_force.cli.plan:plan", "Forecast a run of a workflow: calls, tokens, dollars, time."
     ),
     "workflow": Entry("claude_force.cli.workflow:workflow", "List, show and check workflows."),
+    "runs": Entry(
+        "claude_force.cli.runs:runs", "List, show, resume, cancel and prune runs of workflows."
+    ),
     "agents": Entry("claude_force.cli.agents:agents", "List, show and check agents."),
     "init": Entry(
         "claude_force.cli.init:init", "Write ten agents and five workflows into .claude/."

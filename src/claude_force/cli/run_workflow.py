@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from claude_force.cli.durations import Duration
 from claude_force.cli.interrupt import interruptible
 from claude_force.cli.options import file_option, open_orchestrator, run_options, split_options
 from claude_force.cli.render import (
@@ -24,10 +27,14 @@ from claude_force.domain.errors import RunStoppedError, SpendLimitError
 from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from claude_force.agents.attachments import Attachment
     from claude_force.cli.options import RunOptions
-    from claude_force.domain.events import Event
+    from claude_force.domain.events import Event, EventListener
     from claude_force.domain.results import AgentResult, StepResult, WorkflowResult
+    from claude_force.orchestrator import AsyncAgentOrchestrator
+    from claude_force.workflows.definition import Workflow
 
 _MARKS: Final = {"succeeded": "done", "failed": "FAILED", "skipped": "skipped"}
 
@@ -40,6 +47,23 @@ _MARKS: Final = {"succeeded": "done", "failed": "FAILED", "skipped": "skipped"}
     default=False,
     help="One step at a time, or each as soon as it can start (default).",
 )
+@click.option(
+    "--deadline",
+    type=Duration(),
+    metavar="TIME",
+    help="End the whole run after this time, such as 10m; what is finished is kept.",
+)
+@click.option(
+    "--journal/--no-journal",
+    default=True,
+    help="Keep every answer on disk, so that the run can be resumed (default).",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local"]),
+    default="local",
+    help="Where steps run: in this process.",
+)
 @file_option
 @run_options
 @click.option(
@@ -48,14 +72,31 @@ _MARKS: Final = {"succeeded": "done", "failed": "FAILED", "skipped": "skipped"}
     is_flag=True,
     help="Accepted for older scripts; every call is asynchronous.",
 )
-def workflow(name: str, task: str, sequential: bool, **values: Any) -> None:  # noqa: ANN401 - click's
-    """Run the workflow NAME of claude.json and print what its last steps answer."""
-    values.pop("_async")
+def workflow(name: str, **values: Any) -> None:  # noqa: ANN401 - click's
+    """Run the workflow NAME, or the one in a file, and print what its last steps answer."""
+    for accepted in ("_async", "engine"):
+        values.pop(accepted)
     patterns = values.pop("files")
     options, _ = split_options(values)
     files = collect_patterns(patterns)
-    result = asyncio.run(_execute(name, task, files, options, sequential=sequential))
-    report(result, as_json=options.as_json)
+    result = asyncio.run(
+        execute(
+            options,
+            lambda force: force.load_workflow(name),
+            lambda force, on_event: force.execute_workflow(
+                name,
+                values["task"],
+                files=files,
+                sequential=values["sequential"],
+                cache=options.cache,
+                timeout_seconds=values["deadline"],
+                journal=values["journal"],
+                file_patterns=(patterns, Path.cwd()),
+                on_event=on_event,
+            ),
+        )
+    )
+    report(result, options, resumable=values["journal"])
 
 
 def collect_patterns(patterns: tuple[str, ...]) -> tuple[Attachment, ...]:
@@ -67,25 +108,29 @@ def collect_patterns(patterns: tuple[str, ...]) -> tuple[Attachment, ...]:
     return collect(patterns)
 
 
-def report(result: WorkflowResult, *, as_json: bool) -> None:
-    """Print a whole run.
+def report(result: WorkflowResult, options: RunOptions, *, resumable: bool) -> None:
+    """Print a whole run, and how to go on with one that is not finished.
 
     Raises:
         PartialFailureError: a step failed; everything that was finished is printed before.
         click.Abort: the user has stopped the run.
     """
-    if as_json:
+    if options.as_json:
         print_json(_workflow_json(result))
     else:
         print_text(final_text(result))
     click.echo(_summary(result), err=True)
     tell_saving(answer for step in result.steps.values() for answer in _answers(step))
-    failed = [step for step in result.steps.values() if step.state == "failed"]
-    if any(isinstance(step.error, RunStoppedError) for step in failed):
+    failed = [
+        step for step in result.steps.values() if step.state == "failed" and not step.tolerated
+    ]
+    if failed and resumable:
+        simulated = " --simulate" if options.simulated else ""
         click.echo(
-            "Finished answers are in the response cache: the same command pays only for the rest.",
+            f"What is finished is kept. To do the rest: claude-force runs resume {result.run_id}{simulated}",
             err=True,
         )
+    if any(isinstance(step.error, RunStoppedError) for step in failed):
         raise click.Abort
     if failed:
         lines = "\n".join(f"  {step.step_id} ({step.agent_name}): {step.error}" for step in failed)
@@ -107,13 +152,25 @@ def print_step(event: Event) -> None:
         click.echo(f"  retry    in {event.retry_in_seconds:.1f} s ({event.error_kind})", err=True)
 
 
-async def _execute(
-    name: str, task: str, files: tuple[Attachment, ...], options: RunOptions, *, sequential: bool
+async def execute(
+    options: RunOptions,
+    load: Callable[[AsyncAgentOrchestrator], Workflow],
+    run: Callable[[AsyncAgentOrchestrator, EventListener], Awaitable[WorkflowResult]],
 ) -> WorkflowResult:
+    """Run a workflow and show on stderr how it goes on.
+
+    Args:
+        options: of the orchestrator.
+        load: finds the workflow, to show its steps.
+        run: runs it.
+    """
+    from claude_force.reporting.live import progress_view
+
     async with open_orchestrator(options) as force, interruptible(force):
-        return await force.execute_workflow(
-            name, task, files=files, sequential=sequential, cache=options.cache, on_event=print_step
-        )
+        found = load(force)
+        steps = [(step.step_id, step.agent_name, step.dependencies) for step in found.steps]
+        with progress_view(found.name, steps, sys.stderr) as view:
+            return await run(force, view)
 
 
 def _answers(step: StepResult) -> list[AgentResult]:

@@ -28,6 +28,7 @@ r"""The error tree. Every error that leaves this package is a `ClaudeForceError`
     │   ├── RunStoppedError            130   not sent: the user has stopped the run
     │   ├── IncompleteAnswerError        6   refusal, cut off by max_tokens, empty
     │   └── AnswerSchemaError            6   a whole answer that does not follow its step's schema, repaired once in vain
+    ├── JournalError                     1   what a run does cannot be kept, so it was stopped
     ├── PartialFailureError              7   some items or steps failed (module partial_failure)
     │   └── RunCappedError               8   … because a spend cap stopped the run
     └── ClosedError                          used after aclose()
@@ -276,6 +277,15 @@ class AnswerSchemaError(CallError):
     def __init__(self, message: str, *, text: str) -> None:
         super().__init__(message, attempts=0)
         self.text = text
+
+
+class JournalError(ClaudeForceError):
+    """The journal of a run cannot be read or written, or another process holds the run.
+
+    A run whose journal fails is stopped before its next call is paid.
+    """
+
+    kind = "journal"
 
 
 class ClosedError(ClaudeForceError, RuntimeError):

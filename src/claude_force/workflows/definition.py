@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Step:
     retries: int = 0
     # What its failure means for the run and for the steps behind it.
     on_error: OnError = "fail"
+    # Whether it is given the files of the run. Merging answers, it needs none; over ``for_each`` files, it has its own.
+    files: bool = True
     # Whether the response cache is used.
     cache: bool = True
     # Dollars that all its calls of one run may cost together.
@@ -120,6 +122,13 @@ class Workflow:
         """Steps that no other step depends on."""
         needed = {dependency for step in self.steps for dependency in step.dependencies}
         return tuple(step.step_id for step in self.steps if step.step_id not in needed)
+
+    def within(self, timeout_seconds: float | None) -> Workflow:
+        """The same with a deadline that is no later; None changes nothing."""
+        own = self.timeout_seconds
+        if timeout_seconds is None or (own is not None and own <= timeout_seconds):
+            return self
+        return replace(self, timeout_seconds=timeout_seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """The definition as JSON values; `parse_workflow` reads it back to an equal workflow."""

@@ -44,7 +44,6 @@ _RETRIED: Final = (
     TransportError,
     CallTimeoutError,
     IncompleteAnswerError,
-    AnswerSchemaError,
 )
 # Items that are put together at the same time; how many are sent is for the limits to say.
 ITEMS_AT_ONCE: Final = 64

@@ -1,0 +1,106 @@
+"""Answers calls of a run from its journal, and keeps what comes of the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from claude_force.cache.fingerprint import request_key
+from claude_force.domain.errors import CallError
+from claude_force.domain.messages import REFRESH_CACHE, CallContext
+from claude_force.domain.runs import CallRecord
+from claude_force.workflows.journal_layout import prompt_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from claude_force.agents.calls import AgentCall
+    from claude_force.assembly.runtime import Runtime
+    from claude_force.domain.messages import MessageRequest
+    from claude_force.domain.results import AgentResult
+    from claude_force.domain.runs import CallPlace
+    from claude_force.workflows.journal import RunJournal
+
+
+class CallJournal:
+    """The calls of one run by their content.
+
+    A call is known if exactly its request, with the answers of earlier steps in it, was answered completely before in
+    this run; where it stands in the workflow does not matter.
+    """
+
+    def __init__(self, journal: RunJournal, runtime: Runtime) -> None:
+        self._journal = journal
+        self._runtime = runtime
+
+    async def answered(
+        self,
+        call: AgentCall,
+        place: CallPlace,
+        send: Callable[[AgentCall], Awaitable[AgentResult]],
+    ) -> AgentResult:
+        """The answer of ``call``: the one that the run has, else what ``send`` brings, committed.
+
+        Raises:
+            JournalError: the journal cannot be written; nothing was sent, or the answer is not in it.
+        """
+        journal = self._journal
+        journal.check()
+        request = call.to_request(self._runtime.registry, CallContext())
+        key = request_key(request, self._runtime.origin)
+        known = journal.answer(key)
+        if known is not None:
+            return known
+        if journal.asks_anew(key) and call.cache.write:
+            call = replace(call, cache=REFRESH_CACHE)
+        started = journal.seconds()
+        try:
+            result = await send(call)
+        except CallError as error:
+            if error.attempts:
+                failed = _failed(call, place, key, request, error)
+                await journal.record(self._timed(failed, started), None)
+            raise
+        done = _done(call, place, key, request, result)
+        await journal.record(self._timed(done, started), result)
+        return result
+
+    def _timed(self, record: CallRecord, started: float) -> CallRecord:
+        return replace(record, started_seconds=started, ended_seconds=self._journal.seconds())
+
+
+def _done(
+    call: AgentCall, place: CallPlace, key: str, request: MessageRequest, result: AgentResult
+) -> CallRecord:
+    return CallRecord(
+        place=place,
+        key=key,
+        agent_name=call.agent_name,
+        model=result.model,
+        prompt=prompt_parts(request),
+        text=result.text,
+        usage=result.usage,
+        cost_usd=result.cost_usd,
+        attempts=result.attempts,
+        cached_tier=None if result.cached is None else result.cached.tier,
+        request_id=result.request_id,
+    )
+
+
+def _failed(
+    call: AgentCall, place: CallPlace, key: str, request: MessageRequest, error: CallError
+) -> CallRecord:
+    return CallRecord(
+        place=place,
+        key=key,
+        agent_name=call.agent_name,
+        model=request.model,
+        prompt=prompt_parts(request),
+        usage=error.usage,
+        cost_usd=error.cost_usd if error.usages else Decimal(0),
+        attempts=error.attempts,
+        request_id=error.request_id,
+        error_kind=error.kind,
+        error_message=str(error),
+    )
