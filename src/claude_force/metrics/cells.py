@@ -81,6 +81,14 @@ def by_day(hours: Iterable[tuple[CellKey, Cell]]) -> dict[CellKey, Cell]:
     return days
 
 
+def by_agent(hours: Iterable[tuple[CellKey, Cell]]) -> dict[CellKey, Cell]:
+    """Cells of hours with all models and workflows of an agent together."""
+    merged: dict[CellKey, Cell] = {}
+    for (start, agent, _, _), cell in hours:
+        merged.setdefault((start, agent, 0, 0), Cell()).merge(cell)
+    return merged
+
+
 def hour_of(epoch_seconds: float) -> int:
     """The second in which its hour begins."""
     return int(epoch_seconds // HOUR_SECONDS) * HOUR_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar
 
-from claude_force.metrics.schema import DAY_SECONDS, HOUR_SECONDS, SUMS, dollars
+from claude_force.metrics.schema import DAY_SECONDS, HOUR_SECONDS, dollars
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -119,12 +119,20 @@ Calls: TypeAlias = "tuple[CallRow, ...]"
 
 def totals_of(cell: Cell) -> Totals:
     """The sums of a cell, with its percentiles."""
-    sums = dict(zip(SUMS, cell.sums, strict=True))
+    calls, failures, cached, retries, *tokens, cost, unpriced, saved = cell.sums
+    input_tokens, output_tokens, read_tokens, written_tokens = tokens
     p50, p95, p99 = cell.latency.quantiles(0.5, 0.95, 0.99)
-    cost, saved = sums.pop("cost"), sums.pop("saved")
     return Totals(
-        **sums,
+        calls=calls,
+        failures=failures,
+        cached=cached,
+        retries=retries,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cache_read_tokens=read_tokens,
+        cache_write_tokens=written_tokens,
         cost_usd=dollars(cost),
+        unpriced=unpriced,
         saved_usd=dollars(saved),
         p50_seconds=p50,
         p95_seconds=p95,

@@ -119,7 +119,11 @@ class MetricsReader:
             found = [
                 (start, self._source.name(agent), cell)
                 for part in cover(
-                    since, kept_from=self._source.kept_from(), by_hour=by_hour, until=until
+                    since,
+                    kept_from=self._source.kept_from(),
+                    by_hour=by_hour,
+                    by_agent=True,
+                    until=until,
                 )
                 for start, agent, _, _, cell in self._source.cells(part, None)
             ]
@@ -174,7 +178,12 @@ class MetricsReader:
         if not self._source.opened():
             return (), "nothing"
         places = tuple(_PLACES[dimension] for dimension in by)
-        parts = cover(since, kept_from=self._source.kept_from(), by_hour="hour" in by)
+        parts = cover(
+            since,
+            kept_from=self._source.kept_from(),
+            by_hour="hour" in by,
+            by_agent=not {"model", "workflow"} & set(by),
+        )
         groups: dict[tuple[int, ...], Cell] = {}
         count_by_table: dict[str, int] = {}
         for part in parts:

@@ -39,13 +39,14 @@ def sweep(connection: sqlite3.Connection, before: int) -> None:
     with transaction(connection):
         # First, so that nobody reads hours as whole of which some are gone already.
         connection.execute("UPDATE sweeps SET kept_from = max(kept_from, ?)", (before,))
-    for table, column, bound in (("calls", "ended_ms", before * 1000), ("hours", "start", before)):
-        while _remove_some(connection, table, column, bound):
+    for table in ("calls", "hours", "agent_hours"):
+        while _remove_some(connection, table, before):
             pass
     _give_back_pages(connection)
 
 
-def _remove_some(connection: sqlite3.Connection, table: str, column: str, bound: int) -> int:
+def _remove_some(connection: sqlite3.Connection, table: str, before: int) -> int:
+    column, bound = ("ended_ms", before * 1000) if table == "calls" else ("start", before)
     key = "id" if table == "calls" else "(start, agent, model, workflow)"
     chosen = key.strip("()")
     with transaction(connection):

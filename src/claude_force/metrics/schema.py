@@ -57,6 +57,9 @@ SCHEMA: Final = Schema(
             # `start` is the epoch second in which the hour or the day of UTC begins.
             f"CREATE TABLE hours {_CELL}",
             f"CREATE TABLE days {_CELL}",
+            # The same for all models and workflows of an agent together (0 for both): what trends, anomalies and
+            # the charts of a month ask for, in a quarter of the cells or less.
+            f"CREATE TABLE agent_hours {_CELL}",
             # The day of the last sweep, and the second from which on rows and hours are whole.
             """CREATE TABLE sweeps (
                 id INTEGER PRIMARY KEY CHECK (id = 1), swept_day INTEGER NOT NULL, kept_from INTEGER NOT NULL
