@@ -12,6 +12,7 @@ from claude_force._version import __version__
 if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment, collect_files
     from claude_force.agents.calls import AgentCall
+    from claude_force.assembly.metering import open_metrics
     from claude_force.cache.response_cache import ResponseCache
     from claude_force.domain.agents import AgentDefinition
     from claude_force.domain.errors import (
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from claude_force.domain.results import AgentOutcome, AgentResult, StepResult, WorkflowResult
     from claude_force.domain.usage import Usage
     from claude_force.metrics.open_telemetry import OpenTelemetryListener
+    from claude_force.metrics.reader import MetricsReader
     from claude_force.orchestrator import AsyncAgentOrchestrator
     from claude_force.provider.client import ModelClient
     from claude_force.provider.messages_api import MessagesApiClient
@@ -134,7 +136,9 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "StepStarted",
         "TextDelta",
     ),
+    "claude_force.assembly.metering": ("open_metrics",),
     "claude_force.cache.response_cache": ("ResponseCache",),
+    "claude_force.metrics.reader": ("MetricsReader",),
     "claude_force.domain.messages": (
         "NO_CACHE",
         "REFRESH_CACHE",
@@ -203,6 +207,7 @@ __all__ = [
     "MessageRequest",
     "MessageResponse",
     "MessagesApiClient",
+    "MetricsReader",
     "MissingCredentialsError",
     "ModelClient",
     "OpenTelemetryListener",
@@ -229,6 +234,7 @@ __all__ = [
     "WorkflowResult",
     "__version__",
     "collect_files",
+    "open_metrics",
     "parse_workflow",
 ]
 

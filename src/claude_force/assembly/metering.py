@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from claude_force.config.settings import MetricsSettings
     from claude_force.metrics.reader import MetricsReader
     from claude_force.metrics.recorder import Recorder
@@ -24,8 +23,10 @@ def open_recorder(settings: MetricsSettings, state_folder: Path) -> Recorder | N
     return Recorder(state_folder / METRICS_FILE, retention_days=settings.retention_days)
 
 
-def open_metrics(state_folder: Path) -> MetricsReader:
-    """What answers questions about the calls that were recorded there."""
+def open_metrics(state_dir: str | Path | None = None) -> MetricsReader:
+    """What answers questions about the calls that were recorded; None takes the user's own state folder."""
+    from claude_force.config.environment import read_environment
     from claude_force.metrics.reader import MetricsReader
 
-    return MetricsReader(state_folder / METRICS_FILE)
+    folder = read_environment().state_home if state_dir is None else Path(state_dir)
+    return MetricsReader(folder / METRICS_FILE)
