@@ -152,7 +152,9 @@ def _parsed_expression(expression: str) -> nodes.Template:
     parsed = parser.parse_expression()
     if not parser.stream.eos:
         parser.fail(f"{parser.stream.current.value!r} was not expected here")
-    return nodes.Template([nodes.Output([parsed], lineno=1)], lineno=1)
+    tree = nodes.Template([nodes.Output([parsed], lineno=1)], lineno=1)
+    tree.set_environment(_environment())
+    return tree
 
 
 def _evaluated(source: str, evaluate: Callable[[], object]) -> object:
