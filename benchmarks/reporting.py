@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUR_PYTHON = ROOT / ".venv/bin/python"
 RIVALS_PYTHON = ROOT / ".venv-rivals/bin/python"
 _OUR_PACKAGES = ("claude-force", "httptools", "msgspec", "click", "genai-prices")
-_RIVAL_PACKAGES = ("anthropic", "aiohttp", "pyreqwest", "httpx2", "msgspec", "click")
+_RIVAL_PACKAGES = ("anthropic", "aiohttp", "pyreqwest", "httpx2", "langgraph", "msgspec", "click")
 
 
 def quantile(samples: Sequence[float], share: float) -> float:

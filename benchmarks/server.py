@@ -5,6 +5,7 @@ It knows nothing of HTTP but where a request ends. The path chooses the answer:
     /short/v1/messages    one answer at once: events in one write when the body asks for a stream, else JSON
     /deltas/v1/messages   an answer in 300 pieces of text, each a write of its own, one after the other
     /paced/v1/messages    the same, with a millisecond between two pieces
+    /slow/v1/messages     what ``/short/`` answers, 200 ms later
 
 Its first line on stdout is its port. With ``--first-bytes`` it prints, for every connection, the monotonic time in
 nanoseconds at which the first byte of a request arrived.
@@ -20,6 +21,7 @@ import time
 DELTAS = 300
 PIECE = "A piece of the answer. "
 _PACE_SECONDS = 0.001
+SLOW_SECONDS = 0.2
 
 _HEADERS = (
     b"request-id: req_011CSHoEeqs5C35K2UUqR7Fy\r\n"
@@ -140,6 +142,9 @@ class CannedServer(asyncio.Protocol):
             stream = asyncio.get_running_loop().create_task(_pace(self._transport))
             self._streams.add(stream)
             stream.add_done_callback(self._streams.discard)
+        elif b"/slow/" in path:
+            answer = _SHORT_STREAM if b'"stream":true' in request else _SHORT_JSON
+            asyncio.get_running_loop().call_later(SLOW_SECONDS, self._transport.write, answer)
         elif b'"stream":true' in request or b'"stream": true' in request:
             self._transport.write(_SHORT_STREAM)
         else:
