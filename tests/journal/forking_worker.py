@@ -12,13 +12,18 @@ import os
 import sys
 from pathlib import Path
 
+# What a run would import, so that every child has it.
+import genai_prices  # noqa: F401 - see above
+import jinja2.sandbox  # noqa: F401 - see above
+import jsonschema  # noqa: F401 - see above
+
+import claude_force.agents.registered
 import claude_force.assembly.workflow_runs
+import claude_force.metrics.recorder
+import claude_force.pricing.catalogue
 import claude_force.provider.messages_api
-import claude_force.workflows.item_sources
-import claude_force.workflows.journal
-import claude_force.workflows.run_store
-import claude_force.workflows.schemas
-import claude_force.workflows.templates  # noqa: F401 - as those above, so that a child has them
+import claude_force.provider.resilient
+import claude_force.workflows.run_store  # noqa: F401 - see above
 from claude_force.orchestrator import AsyncAgentOrchestrator
 
 WORKFLOW, BASE_URL = sys.argv[1], sys.argv[2]

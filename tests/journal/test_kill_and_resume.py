@@ -79,7 +79,11 @@ def forty_steps() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def quick() -> Iterator[SimulatorThread]:
     """Answers after some 15 ms, so that a kill finds calls under way."""
-    latency = Latency(distribution="lognormal", first_event_median_seconds=0.015)
+    latency = Latency(
+        distribution="lognormal",
+        first_event_median_seconds=0.015,
+        output_tokens_per_second=20_000,
+    )
     scenario = Scenario(name="quick", summary="some 15 ms", latency=latency)
     with SimulatorThread(scenario=scenario, keep_requests=2000) as simulator:
         yield simulator
