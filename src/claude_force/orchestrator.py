@@ -11,34 +11,25 @@ from claude_force.agents.calls import AgentCall
 from claude_force.assembly.caller import Caller, stops_run
 from claude_force.assembly.options import RuntimeOptions
 from claude_force.assembly.runtime import Runtime
-from claude_force.domain.errors import (
-    ClaudeForceError,
-)
-from claude_force.domain.messages import USE_CACHE, CallContext
+from claude_force.assembly.workflow_methods import WorkflowMethods
+from claude_force.domain.messages import CallContext
 from claude_force.domain.partial_failure import PartialFailureError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
     from typing import Unpack
 
-    from claude_force.agents.attachments import Attachment
     from claude_force.agents.calls import CallOptions
-    from claude_force.agents.registry import AgentRegistry
     from claude_force.config.settings import Settings
     from claude_force.domain.events import Event, EventListener
-    from claude_force.domain.messages import CacheUse
-    from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
+    from claude_force.domain.results import AgentOutcome, AgentResult
     from claude_force.provider.client import ModelClient
-    from claude_force.workflows.definition import Workflow
-    from claude_force.workflows.library import WorkflowLibrary
-    from claude_force.workflows.plan import WorkflowPlan
-    from claude_force.workflows.run_store import RunStore
 
 # What many-call methods take for one call: `(agent, task)`, or an `AgentCall` with everything else.
 CallLike: TypeAlias = "AgentCall | tuple[str, str]"
 
 
-class AsyncAgentOrchestrator:
+class AsyncAgentOrchestrator(WorkflowMethods):
     """Runs agents and workflows; the asynchronous API.
 
     Nothing is read and no connection is made before the first call. One instance may be used by any number of tasks,
@@ -133,11 +124,6 @@ class AsyncAgentOrchestrator:
     def settings(self) -> Settings:
         """What ``claude.json`` says; read when it is first needed."""
         return self._runtime.settings
-
-    @property
-    def registry(self) -> AgentRegistry:
-        """The agents that can be run, by name."""
-        return self._runtime.registry
 
     @property
     def max_concurrent(self) -> int:
@@ -339,151 +325,6 @@ class AsyncAgentOrchestrator:
         if any(outcome.error is not None for outcome in outcomes):
             raise PartialFailureError.of_calls(outcomes)
         return [outcome.result.text for outcome in outcomes if outcome.result is not None]
-
-    async def execute_workflow(
-        self,
-        workflow: str | Workflow | Mapping[str, object] | Sequence[str],
-        task: str = "",
-        *,
-        files: tuple[Attachment, ...] = (),
-        sequential: bool = False,
-        cache: CacheUse = USE_CACHE,
-        timeout_seconds: float | None = None,
-        journal: bool | None = None,
-        file_patterns: tuple[Sequence[str], str | Path] | None = None,
-        on_event: EventListener | None = None,
-    ) -> WorkflowResult:
-        """Run a graph of agents; a step starts the moment the last step it depends on ends.
-
-        Args:
-            workflow: a name, the path of a YAML or JSON file, or a definition: a list of agent names, a mapping with
-                ``steps``, or a `Workflow`.
-            task: what all steps work on, beside the task of their own.
-            files: given to every step.
-            sequential: one step at a time; the results are the same.
-            cache: what the run wants of the response cache.
-            timeout_seconds: deadline of the whole run; the workflow's own holds too.
-            journal: keep every answer on disk, so that the run can be resumed. None keeps it unless ``client`` is a
-                double that shares nothing (no ``origin``) and no ``state_dir`` was given.
-            file_patterns: patterns of the files, and the folder that they are meant from, for a resumed run to read
-                them again; without them it takes the texts as they are now.
-            on_event: told of this run's steps and calls.
-
-        Returns:
-            How every step ended. Steps that failed and those behind them are in there too: ask ``result.ok``.
-
-        Raises:
-            WorkflowDefinitionError: it cannot run as it is written; nothing was sent.
-            InputError: the task or a file cannot be used; nothing was sent.
-            MissingCredentialsError: there is no key; nothing was sent.
-            JournalError: the run cannot be kept; nothing was sent.
-        """
-        from claude_force.assembly.workflow_runs import WorkflowRuns  # noqa: PLC0415 - one call needs none
-        from claude_force.workflows.inputs import RunInputs  # noqa: PLC0415 - as above
-
-        return await WorkflowRuns(self._runtime, self._caller).start(
-            self.load_workflow(workflow).within(timeout_seconds),
-            RunInputs(task=task, files=files, cache=cache, root=self._runtime.project_folder),
-            by_name=isinstance(workflow, str),
-            patterns=None
-            if file_patterns is None
-            else (tuple(file_patterns[0]), str(file_patterns[1])),
-            journal=journal,
-            sequential=sequential,
-            on_event=on_event,
-        )
-
-    async def resume_workflow(
-        self,
-        run_id: str,
-        *,
-        files: tuple[Attachment, ...] | None = None,
-        sequential: bool = False,
-        cache: CacheUse = USE_CACHE,
-        on_event: EventListener | None = None,
-    ) -> WorkflowResult:
-        """Go on with a run: ask what is missing, failed or changed, and nothing else.
-
-        The workflow is the one that its name means now; one that had no name is taken as it was kept.
-
-        Args:
-            run_id: of the run, the beginning of one, or ``last``.
-            files: as they are now; None takes them as they were kept.
-            sequential: one step at a time.
-            cache: what the run wants of the response cache.
-            on_event: told of this run's steps and calls.
-
-        Returns:
-            How every step ended; what was known already is marked as cached in the tier ``journal``.
-
-        Raises:
-            InputError: there is no such run, or it cannot run any more; nothing was sent.
-            JournalError: another process works on it, or it cannot be kept; nothing was sent.
-        """
-        from claude_force.assembly.workflow_runs import WorkflowRuns  # noqa: PLC0415 - one call needs none
-
-        return await WorkflowRuns(self._runtime, self._caller).resume(
-            run_id,
-            load=self.load_workflow,
-            files=files,
-            cache=cache,
-            sequential=sequential,
-            on_event=on_event,
-        )
-
-    def run_store(self) -> RunStore:
-        """The runs of workflows that are on record. Its methods wait for the disk."""
-        from claude_force.workflows.run_store import RunStore  # noqa: PLC0415 - one call needs none
-
-        return RunStore(self._runtime.state_folder)
-
-    async def plan_workflow(
-        self,
-        workflow: str | Workflow | Mapping[str, object] | Sequence[str],
-        task: str = "",
-        *,
-        files: tuple[Attachment, ...] = (),
-        cache: CacheUse = USE_CACHE,
-    ) -> WorkflowPlan:
-        """What a run would ask and cost: calls, tokens, dollars, time, and what the response cache already holds.
-
-        Nothing is sent and no key is needed. The arguments are those of `execute_workflow`.
-
-        Raises:
-            WorkflowDefinitionError: it cannot run as it is written.
-            InputError: the task or a file cannot be used.
-        """
-        from datetime import UTC, datetime  # noqa: PLC0415 - one call needs none
-
-        from claude_force.assembly.planning import plan_workflow  # noqa: PLC0415 - as above
-        from claude_force.assembly.workflow_runs import WorkflowRuns  # noqa: PLC0415 - as above
-        from claude_force.workflows.inputs import RunInputs  # noqa: PLC0415 - as above
-
-        accepted = self.load_workflow(workflow)
-        inputs = RunInputs(task=task, files=files, cache=cache, root=self._runtime.project_folder)
-        WorkflowRuns(self._runtime, self._caller).check(accepted, inputs)
-        return await plan_workflow(self._runtime, accepted, inputs, at=datetime.now(UTC))
-
-    def load_workflow(
-        self, workflow: str | Workflow | Mapping[str, object] | Sequence[str]
-    ) -> Workflow:
-        """The checked workflow of that name, of that file (a path), or of that definition.
-
-        Raises:
-            WorkflowDefinitionError: with every problem of it.
-        """
-        return self._runtime.library.load(workflow, self._agent_problem)
-
-    def workflow_library(self) -> WorkflowLibrary:
-        """The workflows that can be run by name, and where each is written."""
-        return self._runtime.library
-
-    def _agent_problem(self, name: str) -> str | None:
-        try:
-            self.registry.get(name)
-        except ClaudeForceError as error:
-            return str(error)
-        return None
 
 
 def _as_call(call: CallLike) -> AgentCall:

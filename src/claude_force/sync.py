@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import weakref
-from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
-from anyio.from_thread import start_blocking_portal
-
-from claude_force.domain.errors import ClosedError
-from claude_force.domain.messages import USE_CACHE
+from claude_force.assembly.loop_thread import LoopThread
 from claude_force.orchestrator import AsyncAgentOrchestrator
 
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncGenerator,
         Callable,
-        Coroutine,
         Iterable,
         Iterator,
-        Mapping,
         Sequence,
     )
-    from contextlib import AbstractContextManager
     from decimal import Decimal
     from pathlib import Path
     from typing import Unpack
 
-    from anyio.from_thread import BlockingPortal
-
-    from claude_force.agents.attachments import Attachment
     from claude_force.agents.calls import CallOptions
     from claude_force.agents.registry import AgentRegistry
     from claude_force.config.settings import Settings
     from claude_force.domain.events import EventListener
-    from claude_force.domain.messages import CacheUse
     from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
     from claude_force.orchestrator import CallLike
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.definition import Workflow
+    from claude_force.workflows.library import WorkflowLibrary
+    from claude_force.workflows.options import (
+        PlanOptions,
+        ResumeOptions,
+        WorkflowLike,
+        WorkflowOptions,
+    )
     from claude_force.workflows.plan import WorkflowPlan
-
-T = TypeVar("T")
+    from claude_force.workflows.run_store import RunStore
 
 
 class AgentOrchestrator:
@@ -101,11 +92,7 @@ class AgentOrchestrator:
             client=client,
             listeners=listeners,
         )
-        # Protects the start and the end of the portal against callers in several threads.
-        self._lock = threading.Lock()
-        self._portal: BlockingPortal | None = None
-        self._portal_context: AbstractContextManager[BlockingPortal] | None = None
-        self._closed = False
+        self._loop = LoopThread(self._force.aclose)
 
     def __enter__(self) -> Self:
         return self
@@ -115,15 +102,7 @@ class AgentOrchestrator:
 
     def close(self) -> None:
         """Close the connections and stop the thread; a second call does nothing."""
-        with self._lock:
-            self._closed = True
-            portal, self._portal = self._portal, None
-            context, self._portal_context = self._portal_context, None
-        if portal is not None and context is not None:
-            try:
-                portal.call(self._force.aclose)
-            finally:
-                context.__exit__(None, None, None)
+        self._loop.close()
 
     @property
     def config(self) -> Settings:
@@ -173,7 +152,7 @@ class AgentOrchestrator:
         **options: Unpack[CallOptions],
     ) -> str:
         """The text of one agent's complete answer; see `AsyncAgentOrchestrator.execute_agent`."""
-        return self._wait(
+        return self._loop.wait(
             lambda: self._force.execute_agent(
                 agent_name, task, model, max_tokens, temperature, **options
             )
@@ -189,7 +168,7 @@ class AgentOrchestrator:
         **options: Unpack[CallOptions],
     ) -> AgentResult:
         """One agent's complete answer; see `AsyncAgentOrchestrator.run_agent`."""
-        return self._wait(
+        return self._loop.wait(
             lambda: self._force.run_agent(
                 agent_name, task, model, max_tokens, temperature, **options
             )
@@ -216,56 +195,43 @@ class AgentOrchestrator:
         try:
             while True:
                 try:
-                    yield self._wait(lambda: anext(outcomes))
+                    yield self._loop.wait(lambda: anext(outcomes))
                 except StopAsyncIteration:
                     return
         finally:
-            self._wait(outcomes.aclose)
+            self._loop.wait(outcomes.aclose)
 
     def execute_multiple(self, calls: Iterable[CallLike]) -> list[str]:
         """Texts of many agents' answers in order; see `AsyncAgentOrchestrator.execute_multiple`."""
-        return self._wait(lambda: self._force.execute_multiple(calls))
+        return self._loop.wait(lambda: self._force.execute_multiple(calls))
 
     def execute_workflow(
-        self,
-        workflow: str | Workflow | Mapping[str, object] | Sequence[str],
-        task: str = "",
-        *,
-        files: tuple[Attachment, ...] = (),
-        sequential: bool = False,
-        cache: CacheUse = USE_CACHE,
-        on_event: EventListener | None = None,
+        self, workflow: WorkflowLike, task: str = "", **options: Unpack[WorkflowOptions]
     ) -> WorkflowResult:
         """Run a graph of agents; see `AsyncAgentOrchestrator.execute_workflow`."""
-        return self._wait(
-            lambda: self._force.execute_workflow(
-                workflow,
-                task,
-                files=files,
-                sequential=sequential,
-                cache=cache,
-                on_event=on_event,
-            )
-        )
+        return self._loop.wait(lambda: self._force.execute_workflow(workflow, task, **options))
+
+    def resume_workflow(self, run_id: str, **options: Unpack[ResumeOptions]) -> WorkflowResult:
+        """Go on with a run; see `AsyncAgentOrchestrator.resume_workflow`."""
+        return self._loop.wait(lambda: self._force.resume_workflow(run_id, **options))
+
+    def run_store(self) -> RunStore:
+        """The runs of workflows that are on record."""
+        return self._force.run_store()
 
     def plan_workflow(
-        self,
-        workflow: str | Workflow | Mapping[str, object] | Sequence[str],
-        task: str = "",
-        *,
-        files: tuple[Attachment, ...] = (),
-        cache: CacheUse = USE_CACHE,
+        self, workflow: WorkflowLike, task: str = "", **options: Unpack[PlanOptions]
     ) -> WorkflowPlan:
         """What a run would ask and cost; see `AsyncAgentOrchestrator.plan_workflow`."""
-        return self._wait(
-            lambda: self._force.plan_workflow(workflow, task, files=files, cache=cache)
-        )
+        return self._loop.wait(lambda: self._force.plan_workflow(workflow, task, **options))
 
-    def load_workflow(
-        self, workflow: str | Workflow | Mapping[str, object] | Sequence[str]
-    ) -> Workflow:
+    def load_workflow(self, workflow: WorkflowLike) -> Workflow:
         """The checked workflow; see `AsyncAgentOrchestrator.load_workflow`."""
         return self._force.load_workflow(workflow)
+
+    def workflow_library(self) -> WorkflowLibrary:
+        """The workflows that can be run by name, and where each is written."""
+        return self._force.workflow_library()
 
     async def execute_agent_async(
         self,
@@ -277,7 +243,7 @@ class AgentOrchestrator:
         **options: Unpack[CallOptions],
     ) -> str:
         """`execute_agent` to be awaited, from any event loop."""
-        return await self._await(
+        return await self._loop.awaited(
             lambda: self._force.execute_agent(
                 agent_name, task, model, max_tokens, temperature, **options
             )
@@ -285,62 +251,12 @@ class AgentOrchestrator:
 
     async def execute_multiple_async(self, calls: Iterable[CallLike]) -> list[str]:
         """`execute_multiple` to be awaited, from any event loop."""
-        return await self._await(lambda: self._force.execute_multiple(calls))
+        return await self._loop.awaited(lambda: self._force.execute_multiple(calls))
 
     async def execute_workflow_async(
-        self,
-        workflow: str | Workflow | Mapping[str, object] | Sequence[str],
-        task: str = "",
-        *,
-        files: tuple[Attachment, ...] = (),
-        sequential: bool = False,
-        cache: CacheUse = USE_CACHE,
-        on_event: EventListener | None = None,
+        self, workflow: WorkflowLike, task: str = "", **options: Unpack[WorkflowOptions]
     ) -> WorkflowResult:
         """`execute_workflow` to be awaited, from any event loop."""
-        return await self._await(
-            lambda: self._force.execute_workflow(
-                workflow,
-                task,
-                files=files,
-                sequential=sequential,
-                cache=cache,
-                on_event=on_event,
-            )
+        return await self._loop.awaited(
+            lambda: self._force.execute_workflow(workflow, task, **options)
         )
-
-    def _wait(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        result: T = self._running_portal().call(start)
-        return result
-
-    async def _await(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        future = self._running_portal().start_task_soon(start)
-        return await asyncio.wrap_future(future)
-
-    def _running_portal(self) -> BlockingPortal:
-        with self._lock:
-            if self._closed:
-                raise ClosedError("This orchestrator is closed; make a new one.")
-            if self._portal is None:
-                self._portal_context = start_blocking_portal(name="claude-force")
-                self._portal = self._portal_context.__enter__()
-                _at_exit(partial(_close, weakref.ref(self)))
-            return self._portal
-
-
-def _at_exit(close: Callable[[], None]) -> None:
-    """Have ``close`` called at the end of the process, while threads still run.
-
-    Otherwise the end of the interpreter waits for ever for the portal's thread, which does not run any more by then.
-    `atexit` comes too late: `concurrent.futures` has stopped lending threads, which closing may need. It makes its own
-    arrangements in the way that is used here, and what is registered last is called first.
-    """
-    import_module("concurrent.futures.thread")
-    threading._register_atexit(close)  # type: ignore[attr-defined] # noqa: SLF001 - see above; in all Pythons since 3.9
-
-
-def _close(reference: weakref.ref[AgentOrchestrator]) -> None:
-    # Weak, so that an orchestrator that is dropped goes, and its thread with it.
-    force = reference()
-    if force is not None:
-        force.close()

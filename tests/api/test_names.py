@@ -12,6 +12,7 @@ import pytest
 
 import claude_force
 from claude_force import AgentOrchestrator, AsyncAgentOrchestrator
+from claude_force.workflows.options import WorkflowOptions
 
 
 def parameters(function: Any) -> list[str]:
@@ -64,9 +65,13 @@ def test_one_call_is_asked_the_same_way_everywhere(method: Any) -> None:
     ],
 )
 def test_a_workflow_is_run_the_same_way_everywhere(method: Any) -> None:
-    found = parameters(method)
-    assert found[:2] == ["workflow", "task=''"]
-    assert {"*files=()", "*sequential=False", "*on_event=None"} <= set(found)
+    assert parameters(method) == ["workflow", "task=''"]
+    assert {"files", "sequential", "on_event"} <= set(WorkflowOptions.__annotations__)
+
+
+def test_an_option_that_no_workflow_run_has_is_refused() -> None:
+    with AgentOrchestrator() as force, pytest.raises(TypeError, match="'flies'; there are: files"):
+        force.execute_workflow("review", flies=())  # type: ignore[call-arg] # the mistake
 
 
 def test_blocking_and_async_constructors_are_the_same() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claude_force.cli.options import RunOptions, open_orchestrator
+from claude_force.cli.options import RunOptions
 
 if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment
@@ -58,12 +58,15 @@ def demo(paths: tuple[str, ...], scenario: str) -> None:
 
 
 async def _execute(files: tuple[Attachment, ...], options: RunOptions) -> WorkflowResult:
-    from claude_force.cli.run_workflow import print_step
+    from claude_force.cli.run_workflow import execute
 
-    async with open_orchestrator(options) as force:
-        return await force.execute_workflow(
-            _WORKFLOW, _TASK, files=files, cache=options.cache, journal=False, on_event=print_step
-        )
+    return await execute(
+        options,
+        lambda force: force.load_workflow(_WORKFLOW),
+        lambda force, on_event: force.execute_workflow(
+            _WORKFLOW, _TASK, files=files, cache=options.cache, journal=False, on_event=on_event
+        ),
+    )
 
 
 def _introduce(files: tuple[Attachment, ...]) -> None:

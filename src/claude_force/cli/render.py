@@ -183,20 +183,11 @@ def print_text(text: str) -> None:
 
 def final_text(result: WorkflowResult) -> str:
     """What a run comes to, for a reader: the answers of its last steps, those that are JSON in indented lines."""
+    from claude_force.reporting.readable import readable
+
     texts = result.results
     found = [texts[step_id] for step_id in result.final_steps if step_id in texts]
-    return "\n\n".join(map(_readable, found))
-
-
-def _readable(text: str) -> str:
-    import json
-
-    if text[:1] not in {"{", "["}:
-        return text
-    try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text
+    return "\n\n".join(map(readable, found))
 
 
 def columns(rows: Iterable[Sequence[str]], *, width: int) -> list[str]:

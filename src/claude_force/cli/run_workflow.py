@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,6 @@ from claude_force.cli.durations import Duration
 from claude_force.cli.interrupt import interruptible
 from claude_force.cli.options import file_option, open_orchestrator, run_options, split_options
 from claude_force.cli.render import (
-    cached,
     dollars,
     final_text,
     print_json,
@@ -23,7 +22,7 @@ from claude_force.cli.render import (
     tokens,
     usage_json,
 )
-from claude_force.domain.errors import RunStoppedError, SpendLimitError
+from claude_force.domain.errors import ConfigError, RunStoppedError, SpendLimitError
 from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
 
 if TYPE_CHECKING:
@@ -31,12 +30,10 @@ if TYPE_CHECKING:
 
     from claude_force.agents.attachments import Attachment
     from claude_force.cli.options import RunOptions
-    from claude_force.domain.events import Event, EventListener
+    from claude_force.domain.events import EventListener
     from claude_force.domain.results import AgentResult, StepResult, WorkflowResult
     from claude_force.orchestrator import AsyncAgentOrchestrator
     from claude_force.workflows.definition import Workflow
-
-_MARKS: Final = {"succeeded": "done", "failed": "FAILED", "skipped": "skipped"}
 
 
 @click.command("workflow")
@@ -59,6 +56,13 @@ _MARKS: Final = {"succeeded": "done", "failed": "FAILED", "skipped": "skipped"}
     help="Keep every answer on disk, so that the run can be resumed (default).",
 )
 @click.option(
+    "--report",
+    "report_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the run as one HTML file when it ends, with prompts and answers in full.",
+)
+@click.option(
     "--engine",
     type=click.Choice(["local"]),
     default="local",
@@ -77,7 +81,9 @@ def workflow(name: str, **values: Any) -> None:  # noqa: ANN401 - click's
     for accepted in ("_async", "engine"):
         values.pop(accepted)
     patterns = values.pop("files")
+    report_path = values.pop("report_path")
     options, _ = split_options(values)
+    _check_report(report_path, journal=values["journal"])
     files = collect_patterns(patterns)
     result = asyncio.run(
         execute(
@@ -96,7 +102,27 @@ def workflow(name: str, **values: Any) -> None:  # noqa: ANN401 - click's
             ),
         )
     )
+    if report_path is not None:
+        _write_report(result.run_id, report_path, simulated=options.simulated)
     report(result, options, resumable=values["journal"])
+
+
+def _check_report(path: Path | None, *, journal: bool) -> None:
+    if path is None:
+        return
+    from claude_force.cli.run_report import check_report_path
+
+    if not journal:
+        raise ConfigError("--report needs the journal of the run: leave --no-journal out.")
+    check_report_path(path)
+
+
+def _write_report(run_id: str, path: Path, *, simulated: bool) -> None:
+    from claude_force.cli.run_report import write_report
+    from claude_force.cli.runs import open_store
+
+    write_report(open_store(simulated).load(run_id), path, replace=False)
+    click.echo(f"Report: {path}", err=True)
 
 
 def collect_patterns(patterns: tuple[str, ...]) -> tuple[Attachment, ...]:
@@ -140,18 +166,6 @@ def report(result: WorkflowResult, options: RunOptions, *, resumable: bool) -> N
         )
 
 
-def print_step(event: Event) -> None:
-    """An event listener that tells on stderr how a run goes on."""
-    from claude_force.domain.events import AttemptFailed, StepFinished, StepStarted
-
-    if isinstance(event, StepStarted):
-        click.echo(f"  start    {event.step_id} ({event.agent_name})", err=True)
-    elif isinstance(event, StepFinished):
-        click.echo(f"  {_MARKS[event.step.state]:8} {_step_line(event.step)}", err=True)
-    elif isinstance(event, AttemptFailed) and event.retry_in_seconds is not None:
-        click.echo(f"  retry    in {event.retry_in_seconds:.1f} s ({event.error_kind})", err=True)
-
-
 async def execute(
     options: RunOptions,
     load: Callable[[AsyncAgentOrchestrator], Workflow],
@@ -177,17 +191,6 @@ def _answers(step: StepResult) -> list[AgentResult]:
     """Every answer that was paid for the step."""
     items = [item.result for item in step.items if item.result is not None]
     return [*step.earlier, *([] if step.result is None else [step.result]), *items]
-
-
-def _step_line(step: StepResult) -> str:
-    if step.result is not None:
-        result = step.result
-        if result.cached is not None:
-            return f"{step.step_id}: {cached(result.cached)}"
-        return f"{step.step_id}: {tokens(result.usage)}, {dollars(result.cost_usd)}, {result.seconds:.1f} s"
-    if step.error is not None:
-        return f"{step.step_id}: {step.error}"
-    return f"{step.step_id}: {step.reason}"
 
 
 def _summary(result: WorkflowResult) -> str:

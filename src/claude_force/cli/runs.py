@@ -58,7 +58,7 @@ runs = LazyGroup(
 @_where
 def list_runs(limit: int, simulated: bool, as_json: bool) -> None:
     """List the runs on record, the last first."""
-    found = _store(simulated).recent(limit=limit)
+    found = open_store(simulated).recent(limit=limit)
     if as_json:
         print_json([_run_json(run) for run in found])
         return
@@ -73,7 +73,7 @@ def list_runs(limit: int, simulated: bool, as_json: bool) -> None:
 @_where
 def show(run: str, simulated: bool, as_json: bool) -> None:
     """Show how each step of a run ended."""
-    store = _store(simulated)
+    store = open_store(simulated)
     found = store.load(store.find(run))
     if as_json:
         print_json(_run_json(found) | {"steps": [_step_json(step) for step in found.steps]})
@@ -100,7 +100,7 @@ def resume(run: str, sequential: bool, **values: Any) -> None:  # noqa: ANN401 -
 
     patterns = values.pop("files")
     options, _ = split_options(values)
-    store = _store(options.simulated)
+    store = open_store(options.simulated)
     run_id = store.find(run)
     header = store.header(run_id)
     files = collect_patterns(patterns) if patterns else _files_now(header.patterns)
@@ -131,7 +131,7 @@ def resume(run: str, sequential: bool, **values: Any) -> None:  # noqa: ANN401 -
 @_where
 def cancel(run: str, simulated: bool, as_json: bool) -> None:
     """Stop a run that another process works on: what is on its way ends, and nothing more is sent."""
-    store = _store(simulated)
+    store = open_store(simulated)
     run_id = store.find(run)
     told = store.cancel(run_id)
     if as_json:
@@ -153,14 +153,15 @@ def prune(older_than: float | None, keep: int | None, simulated: bool, as_json: 
     if older_than is None and keep is None:
         raise ConfigError("Say which runs: --older-than 30d, --keep 100, or both.")
     before = None if older_than is None else time.time() - older_than
-    removed = _store(simulated).prune(started_before=before, keep=keep)
+    removed = open_store(simulated).prune(started_before=before, keep=keep)
     if as_json:
         print_json({"removed": removed})
     else:
         click.echo(f"{removed} runs removed.")
 
 
-def _store(simulated: bool) -> RunStore:
+def open_store(simulated: bool) -> RunStore:
+    """The runs on record; runs with the simulator lie apart."""
     from claude_force.workflows.run_store import RunStore
 
     return RunStore(state_folder(read_environment(), simulated=simulated))

@@ -30,7 +30,7 @@ _MARGIN: Final = 8
 _MAX_SINGLE_EDGES: Final = 1500
 # Letters that fit into a box.
 _NAME_CELLS: Final = 22
-_AGENT_CELLS: Final = 18
+_LINE_CELLS: Final = 24
 # Of a group, the worst state stands for all.
 _WORST_FIRST: Final[tuple[StepState, ...]] = (
     "failed", "running", "skipped", "waiting", "succeeded"
@@ -163,7 +163,10 @@ def _box(
     times = [taken for step in steps if (taken := step_seconds(step, wall_seconds)) is not None]
     took = duration(max(times)) if times else state
     if len(steps) == 1:
-        name, line = one_line(steps[0].step_id), f"{cut(agent, _AGENT_CELLS)} · {took}"
+        name, line = (
+            one_line(steps[0].step_id),
+            f"{cut(agent, _LINE_CELLS - 3 - len(took))} · {took}",
+        )
         title = f"{name} ({agent}): {state}, {took}" if times else f"{name} ({agent}): {state}"
     else:
         name = _group_name(steps)

@@ -14,6 +14,7 @@ from claude_force.agents.cleaning import clean_text
 from claude_force.reporting.embedded import embedded_json
 from claude_force.reporting.graph_drawing import NODE_HEIGHT, NODE_WIDTH, draw, one_line
 from claude_force.reporting.numbers import counted, dollars, duration
+from claude_force.reporting.readable import readable
 from claude_force.reporting.run_facts import facts_of
 from claude_force.reporting.timeline import rows_of, ticks
 
@@ -125,7 +126,7 @@ def _results(run: RunRecord, final_steps: tuple[str, ...]) -> list[dict[str, Any
     for name in final_steps:
         number, step = steps[name]
         if step.text is not None:
-            text = clean_text(step.text)
+            text = clean_text(readable(step.text))
             cut = len(text) > _RESULT_CHARACTERS
             shown.append(
                 {

@@ -40,3 +40,20 @@ def make_private_file(path: Path) -> bool:
         return False
     os.close(descriptor)
     return True
+
+
+def replace_private_file(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path``, whole or not at all; only the owner can read it.
+
+    Raises:
+        OSError: it cannot be written; what was there is as before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a path cannot open a descriptor
+            file.write(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
