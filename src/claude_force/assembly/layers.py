@@ -176,7 +176,7 @@ def build_cached(
     leases = None
     if redis_url is not None:
         from claude_force.cache.redis_leases import RedisLeases
-        from claude_force.cache.redis_link import RedisLink
+        from claude_force.storage.redis_link import RedisLink
 
         # A connection of its own: leases are given back after the store is closed.
         leases = RedisLeases(RedisLink(redis_url))

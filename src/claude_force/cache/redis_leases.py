@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from claude_force.cache.fingerprint import CacheKey
-    from claude_force.cache.redis_link import RedisClient, RedisLink
+    from claude_force.storage.redis_link import RedisClient, RedisLink
 
 _PREFIX: Final = "claude-force:flight:1:"
 # A machine that died lets go after this; one that lives renews long before.

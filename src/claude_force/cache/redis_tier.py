@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from claude_force.cache.entries import CacheEntry, EntrySigner
     from claude_force.cache.fingerprint import CacheKey
-    from claude_force.cache.redis_link import RedisClient, RedisLink
     from claude_force.cache.writer import Batch
     from claude_force.domain.messages import CacheTier
+    from claude_force.storage.redis_link import RedisClient, RedisLink
 
 # The number is that of the record's form.
 _PREFIX: Final = "claude-force:cache:1:"

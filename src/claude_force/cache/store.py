@@ -288,8 +288,8 @@ def open_store(
     )
     lower: tuple[Tier, ...] = (disk,)
     if redis_url is not None:
-        from claude_force.cache.redis_link import RedisLink  # noqa: PLC0415 - few use it: start-up time
         from claude_force.cache.redis_tier import RedisTier  # noqa: PLC0415 - as above
+        from claude_force.storage.redis_link import RedisLink  # noqa: PLC0415 - few use it: start-up time
 
         link = RedisLink(redis_url)
         link.check()

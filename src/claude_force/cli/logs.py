@@ -64,7 +64,8 @@ def show_warnings() -> None:
     logger = logging.getLogger("claude_force")
     if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
         return
-    cache = logging.getLogger("claude_force.cache")
-    if not cache.handlers:
-        cache.addHandler(WarningHandler())
-        cache.setLevel(logging.WARNING)
+    for part in ("cache", "storage"):
+        told = logging.getLogger(f"claude_force.{part}")
+        if not told.handlers:
+            told.addHandler(WarningHandler())
+            told.setLevel(logging.WARNING)
