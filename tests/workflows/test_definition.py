@@ -138,7 +138,7 @@ def test_all_problems_of_several_kinds_are_reported_at_once() -> None:
         "description: expected text, found 5",
         (
             "steps[0].modle: nothing reads this key; did you mean 'model'? Known are agent, budget_usd, "
-            "cache, dependencies, effort, for_each, id, max_parallel, max_rounds, max_tokens, model, needs, on_error, "
+            "cache, dependencies, effort, files, for_each, id, max_parallel, max_rounds, max_tokens, model, needs, on_error, "
             "output_schema, repeat_until, retries, task, timeout_seconds, when"
         ),
         "steps[1].agent: expected the name of an agent, found ''",

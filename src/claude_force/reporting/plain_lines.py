@@ -14,7 +14,6 @@ from claude_force.domain.events import (
     StepStarted,
 )
 from claude_force.reporting.numbers import cached, counted, dollars, tokens
-from claude_force.reporting.run_progress import used_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,4 +109,4 @@ def _spent(step: StepResult) -> str:
     seconds = (step.ended_seconds or 0.0) - (step.started_seconds or 0.0)
     if step.result is not None and not step.earlier:
         seconds = step.result.seconds
-    return f"{tokens(used_by(step))}, {dollars(step.cost_usd)}, {seconds:.1f} s"
+    return f"{tokens(step.usage)}, {dollars(step.cost_usd)}, {seconds:.1f} s"

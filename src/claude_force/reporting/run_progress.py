@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from claude_force.domain.errors import CallError
 from claude_force.domain.events import (
     AttemptFailed,
     CallFailed,
@@ -248,7 +247,7 @@ class RunProgress:
             step.item_count = len(result.items)
             step.items_ended = set(range(len(result.items)))
             step.items_failed = {item.index for item in result.items if not item.ok}
-        usage = used_by(result)
+        usage = result.usage
         if result.cost_usd is None:
             # Not even a part is known of a step whose costs are unknown; what its calls told stands.
             step.unpriced = self.totals.unpriced = True
@@ -258,20 +257,6 @@ class RunProgress:
         if usage != step.usage:
             self.totals.usage = _without(self.totals.usage + usage, step.usage)
             step.usage = usage
-
-
-def used_by(result: StepResult) -> Usage:
-    """Tokens of all answers of a step, and of the calls of it that failed."""
-    usage = sum((answer.usage for answer in (*result.earlier, result.result) if answer), NO_USAGE)
-    errors = [result.error]
-    for item in result.items:
-        if item.result is not None:
-            usage += item.result.usage
-        errors.append(item.error)
-    for error in errors:
-        if isinstance(error, CallError):
-            usage = sum(error.usages, usage)
-    return usage
 
 
 def _without(total: Usage, part: Usage) -> Usage:

@@ -92,6 +92,7 @@ class Step:
             "output_schema": None if schema is None else json.loads(schema),
             "retries": self.retries or None,
             "on_error": None if self.on_error == "fail" else self.on_error,
+            "files": None if self.files else False,
             "cache": None if self.cache else False,
             "budget_usd": None if budget is None else str(budget),
         }

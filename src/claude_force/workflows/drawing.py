@@ -114,6 +114,7 @@ def _details(step: Step) -> list[str]:
         "timeout": step.timeout_seconds and f"{step.timeout_seconds:g} s",
         "retries": step.retries or None,
         "on error": None if step.on_error == "fail" else step.on_error,
+        "files": None if step.files else "not given",
         "cache": None if step.cache else "not used",
         "budget": None if step.budget_usd is None else f"${step.budget_usd}",
     }

@@ -28,7 +28,7 @@ _STEP_KEYS: Final = frozenset(
         *_TEXTS,
         *("agent", "dependencies", "needs", "for_each", "max_parallel", "max_rounds"),
         *("output_schema", "max_tokens", "effort", "timeout_seconds", "retries", "on_error"),
-        *("cache", "budget_usd"),
+        *("files", "cache", "budget_usd"),
     }
 )
 _EFFORTS: Final = ("low", "medium", "high", "max")
@@ -166,6 +166,7 @@ def _step(place: str, entry: object, problems: list[str]) -> Step | None:
         timeout_seconds=_positive("timeout_seconds", entry, found, place=f"{place}."),
         retries=numbers["retries"] or 0,
         on_error=_one_of(place, "on_error", entry, ON_ERROR, found) or "fail",
+        files=_flag(place, "files", entry, found),
         cache=_flag(place, "cache", entry, found),
         budget_usd=_dollars(place, entry.get("budget_usd"), found),
     )

@@ -240,7 +240,6 @@ class WorkflowRun:
 
     def _result(self) -> WorkflowResult:
         ordered = {step.step_id: self._results[step.step_id] for step in self._steps}
-        usages = [answer.usage for step in ordered.values() for answer in step.answers]
         return WorkflowResult(
             workflow_name=self._workflow.name,
             run_id=self._run_id,
@@ -251,7 +250,7 @@ class WorkflowRun:
                 if ordered[step_id].started_seconds is not None
             ),
             total_time_seconds=self._clock() - self._began,
-            usage=sum(usages, NO_USAGE),
+            usage=sum((step.usage for step in ordered.values()), NO_USAGE),
             cost_usd=total_cost_usd(step.cost_usd for step in ordered.values()),
             final_steps=self._workflow.final_steps,
         )

@@ -68,7 +68,9 @@ def step_call(
         own = render(own, template_names(inputs, ended, asking))
     with_task = used is None or "task" not in used.names
     item = asking.item
-    files = inputs.files if item is None or item.files is None else item.files
+    files = inputs.files if step.files else ()
+    if item is not None and item.files is not None:
+        files = item.files
     return AgentCall(
         agent_name=step.agent_name,
         task="\n\n".join(part for part in (own, inputs.task if with_task else "") if part),
