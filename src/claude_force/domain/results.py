@@ -13,6 +13,7 @@ from claude_force.domain.usage import NO_USAGE, Usage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from claude_force.domain.discounts import Discounts
     from claude_force.domain.errors import ClaudeForceError
     from claude_force.domain.messages import CacheHit
 
@@ -36,6 +37,8 @@ class AgentResult:
     lost_usages: tuple[Usage, ...] = ()
     # Dollars for `usage` and `lost_usages`; None where no price is known. Zero for a cache hit.
     cost_usd: Decimal | None = None
+    # What made it cheaper than asked plainly; None where a price is not known, and for a cache hit.
+    discounts: Discounts | None = None
     # Set when the answer came from a cache: from which tier, how old, stale or not.
     cached: CacheHit | None = None
     # Requests sent for it.
@@ -121,16 +124,31 @@ class StepResult:
         return (*self.earlier, *of_items, *(() if self.result is None else (self.result,)))
 
     @property
+    def usage(self) -> Usage:
+        """Tokens of all its answers, and of attempts that came to nothing but may be billed."""
+        usage = NO_USAGE
+        for answer in self.answers:
+            usage = sum(answer.lost_usages, usage + answer.usage)
+        for error in self._errors:
+            if isinstance(error, CallError):
+                usage = sum(error.usages, usage)
+        return usage
+
+    @property
     def cost_usd(self) -> Decimal | None:
         """Dollars that the step cost, whether it succeeded or not; None where no price is known."""
-        # The error of a fan-out is made of those of its items.
-        errors = [item.error for item in self.items] if self.items else [self.error]
         return total_cost_usd(
             (
                 *(answer.cost_usd for answer in self.answers),
-                *(_spent_usd(None, error) for error in (*self.retried, *errors)),
+                *(_spent_usd(None, error) for error in self._errors),
             )
         )
+
+    @property
+    def _errors(self) -> tuple[ClaudeForceError | None, ...]:
+        # The error of a fan-out is made of those of its items.
+        own = tuple(item.error for item in self.items) if self.items else (self.error,)
+        return (*self.retried, *own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
