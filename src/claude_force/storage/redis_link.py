@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -19,36 +20,56 @@ RedisClient: TypeAlias = Any
 
 _LOG = logging.getLogger(__name__)
 
-# A lookup that takes longer than this is not worth its wait; a URL may say otherwise (`?socket_timeout=1`).
-_TIMEOUT_SECONDS: Final = 0.25
-# A server that answers this slowly, several times in a row, is left alone like one that is gone.
-_SLOW_SECONDS: Final = 0.05
+# A server that answers slowly so many times in a row is left alone like one that is gone.
 _SLOW_IN_A_ROW: Final = 5
-# How long it is left alone, doubled each time it fails again.
-_FIRST_PAUSE_SECONDS: Final = 2.0
-_LONGEST_PAUSE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a server may take, and how long it is left alone when it fails. The defaults are those of a cache."""
+
+    # What takes longer is a failure; a URL may say otherwise (`?socket_timeout=1`).
+    timeout_seconds: float = 0.25
+    # An answer that takes longer is slow: not worth its wait, where the server only saves work.
+    slow_seconds: float = 0.05
+    # How long it is left alone, doubled each time it fails again.
+    first_pause_seconds: float = 2.0
+    longest_pause_seconds: float = 60.0
+    # What becomes of the work meanwhile, for the log.
+    meanwhile: str = "it is left alone for now"
+
+
+CACHE_PATIENCE: Final = Patience()
 
 
 class RedisLink:
     """Does work on a Redis server while the server is well. Safe in any thread; nothing is dialled before it is used.
 
-    After a failure, or several slow answers in a row, the server is left alone for 2 s, then one call tries again;
-    each further failure doubles the pause, up to a minute. The first failure of a row is logged once.
+    After a failure, or several slow answers in a row, the server is left alone for a while, then one call tries
+    again; each further failure doubles the pause. The first failure of a row is logged once.
 
     Args:
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with user and password where the server wants them.
+        patience: how long it may take, and how long it is left alone.
         monotonic: seconds, for pauses.
 
     Raises:
         ConfigError: the URL has another form.
     """
 
-    def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        patience: Patience = CACHE_PATIENCE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ConfigError(
                 "The address of Redis has to begin with redis://, rediss:// or unix://."
             )
         self._url = url
+        self._patience = patience
         self._monotonic = monotonic
         # Guards the making of the client and the few fields of the circuit; never held while the server is asked.
         self._lock = Lock()
@@ -115,7 +136,7 @@ class RedisLink:
         with self._lock:
             if self._client is None:
                 options = {
-                    name: _TIMEOUT_SECONDS
+                    name: self._patience.timeout_seconds
                     for name in ("socket_timeout", "socket_connect_timeout")
                     if f"{name}=" not in self._url
                 }
@@ -136,11 +157,11 @@ class RedisLink:
             self._pause()
         if first:
             # The name only: a message of the library may show the address, and that may hold a password.
-            _LOG.warning("redis failed (%s); it is left alone for now", type(error).__name__)
+            _LOG.warning("redis failed (%s); %s", type(error).__name__, self._patience.meanwhile)
 
     def _answered(self, seconds: float) -> None:
         with self._lock:
-            self._slow = self._slow + 1 if seconds > _SLOW_SECONDS else 0
+            self._slow = self._slow + 1 if seconds > self._patience.slow_seconds else 0
             if self._slow >= _SLOW_IN_A_ROW:
                 self._slow = 0
                 self._pause()
@@ -149,6 +170,7 @@ class RedisLink:
 
     def _pause(self) -> None:
         self._pause_seconds = min(
-            max(2 * self._pause_seconds, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS
+            max(2 * self._pause_seconds, self._patience.first_pause_seconds),
+            self._patience.longest_pause_seconds,
         )
         self._open_until = self._monotonic() + self._pause_seconds
