@@ -16,10 +16,11 @@ from claude_force.domain.messages import CallContext
 from claude_force.domain.partial_failure import PartialFailureError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
     from typing import Unpack
 
     from claude_force.agents.calls import CallOptions
+    from claude_force.cache.semantic.embedder import Embedder
     from claude_force.config.settings import Settings
     from claude_force.domain.events import Event, EventListener
     from claude_force.domain.results import AgentOutcome, AgentResult
@@ -51,6 +52,10 @@ class AsyncAgentOrchestrator(WorkflowMethods):
             a gateway); None takes the base URL.
         cache_redis_url: a Redis server that machines share; None takes ``CLAUDE_FORCE_REDIS_URL``. It needs a
             ``cache_secret``.
+        semantic_cache: agents whose tasks may be answered with the answer to a similar one, each with the least cosine
+            similarity that will do, or None for the default; None takes ``cache.semantic``. It needs
+            ``pip install 'claude-force[semantic]'``.
+        semantic_embedder: what makes the vectors that are compared, in place of the model of that extra.
         prompt_cache: have the provider keep what several calls begin with, where that pays; None takes
             ``prompt_cache.enabled`` (True).
         budget_usd: what all calls of this orchestrator, or each of its workflow runs, may cost in dollars; None takes
@@ -79,6 +84,8 @@ class AsyncAgentOrchestrator(WorkflowMethods):
         cache_secret: str | None = None,
         cache_origin: str | None = None,
         cache_redis_url: str | None = None,
+        semantic_cache: Mapping[str, float | None] | None = None,
+        semantic_embedder: Embedder | None = None,
         prompt_cache: bool | None = None,
         budget_usd: Decimal | float | str | None = None,
         state_dir: str | Path | None = None,
@@ -102,6 +109,8 @@ class AsyncAgentOrchestrator(WorkflowMethods):
                 cache_secret=cache_secret,
                 cache_origin=cache_origin,
                 cache_redis_url=cache_redis_url,
+                semantic_cache=semantic_cache,
+                semantic_embedder=semantic_embedder,
                 prompt_cache=prompt_cache,
                 budget_usd=None if budget_usd is None else Decimal(str(budget_usd)),
                 state_dir=Path(state_dir) if state_dir is not None else None,

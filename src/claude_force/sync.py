@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Callable,
         Iterable,
         Iterator,
+        Mapping,
         Sequence,
     )
     from decimal import Decimal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from claude_force.agents.calls import CallOptions
     from claude_force.agents.registry import AgentRegistry
+    from claude_force.cache.semantic.embedder import Embedder
     from claude_force.config.settings import Settings
     from claude_force.domain.events import EventListener
     from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
@@ -65,6 +67,8 @@ class AgentOrchestrator:
         cache_secret: str | None = None,
         cache_origin: str | None = None,
         cache_redis_url: str | None = None,
+        semantic_cache: Mapping[str, float | None] | None = None,
+        semantic_embedder: Embedder | None = None,
         prompt_cache: bool | None = None,
         budget_usd: Decimal | float | str | None = None,
         state_dir: str | Path | None = None,
@@ -85,6 +89,8 @@ class AgentOrchestrator:
             cache_secret=cache_secret,
             cache_origin=cache_origin,
             cache_redis_url=cache_redis_url,
+            semantic_cache=semantic_cache,
+            semantic_embedder=semantic_embedder,
             prompt_cache=prompt_cache,
             budget_usd=budget_usd,
             state_dir=state_dir,

@@ -86,6 +86,7 @@ class Caller:
             step_budget_usd=step_budget_usd,
             timeout_seconds=call.timeout_seconds or self._runtime.timeout_seconds,
             cache=call.cache,
+            semantic=self._runtime.semantic.use(call, definition),
             fallback=call.models_after(definition),
             seat=seat,
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from claude_force.assembly.lookup import limits_path
+from claude_force.assembly.lookup import lifetimes_of, limits_path
 from claude_force.config.settings import BudgetSettings
 from claude_force.domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from claude_force.cache.semantic.embedder import Embedder
     from claude_force.cache.store import CacheStore
     from claude_force.config.proxies import Proxies
     from claude_force.config.settings import CacheSettings, PromptCacheSettings
@@ -140,16 +141,11 @@ def build_store(
             "An address of Redis is set, but no CLAUDE_CACHE_SECRET: without the same secret no machine can read what "
             "another one stored. Set one, or unset CLAUDE_FORCE_REDIS_URL."
         )
-    from claude_force.cache.policy import Lifetimes
     from claude_force.cache.store import open_store
 
     return open_store(
         folder,
-        lifetimes=Lifetimes(
-            ttl_seconds=settings.ttl_hours * 3600,
-            stale_while_revalidate_seconds=settings.stale_while_revalidate_seconds,
-            stale_if_error_seconds=settings.stale_if_error_seconds,
-        ),
+        lifetimes=lifetimes_of(settings),
         max_bytes=int(settings.max_size_mb * 1_048_576),
         secret=secret,
         use_integrity_check=settings.use_integrity_check,
@@ -166,7 +162,12 @@ def build_cached(
     secret: str | None,
     redis_url: str | None = None,
 ) -> ModelClient:
-    """``inner`` behind the response cache in ``folder``, and in Redis where ``redis_url`` names a server."""
+    """``inner`` behind the response cache in ``folder``, and in Redis where ``redis_url`` names a server.
+
+    With ``semantic`` a miss is answered by similarity, where the call allows it; ``embedder`` goes before our own.
+    """
+    semantic: bool = False,
+    embedder: Embedder | None = None,
     from claude_force.cache.machine_lock import MachineLock
     from claude_force.cache.policy import shares_failure
     from claude_force.cache.single_flight import SingleFlight
@@ -175,6 +176,18 @@ def build_cached(
     store = build_store(settings, folder=folder, secret=secret, redis_url=redis_url)
     leases = None
     if redis_url is not None:
+    if semantic:
+        from claude_force.assembly.semantic import build_semantic
+
+        inner = build_semantic(
+            inner,
+            settings,
+            store=store,
+            origin=origin,
+            folder=folder,
+            secret=secret,
+            embedder=embedder,
+        )
         from claude_force.cache.redis_leases import RedisLeases
         from claude_force.storage.redis_link import RedisLink
 

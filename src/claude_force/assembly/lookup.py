@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_force.agents.registry import AgentRegistry
+    from claude_force.cache.policy import Lifetimes
     from claude_force.config.environment import Environment
+    from claude_force.config.settings import CacheSettings
     from claude_force.workflows.library import WorkflowLibrary
 
 
@@ -107,6 +109,17 @@ def redis_url_of(explicit: str | None, environment: Environment) -> str | None:
 def cache_folder(environment: Environment, *, simulated: bool = False) -> Path:
     """Where answers are kept; those of the simulator lie apart, so that they displace no paid one."""
     return environment.cache_home / ("simulated" if simulated else "responses")
+
+
+def lifetimes_of(settings: CacheSettings) -> Lifetimes:
+    """How long answers are good."""
+    from claude_force.cache.policy import Lifetimes
+
+    return Lifetimes(
+        ttl_seconds=settings.ttl_hours * 3600,
+        stale_while_revalidate_seconds=settings.stale_while_revalidate_seconds,
+        stale_if_error_seconds=settings.stale_if_error_seconds,
+    )
 
 
 def state_folder(environment: Environment, *, simulated: bool = False) -> Path:

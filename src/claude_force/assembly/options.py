@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from claude_force.domain.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from decimal import Decimal
     from pathlib import Path
+
+    from claude_force.cache.semantic.embedder import Embedder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,9 @@ class RuntimeOptions:
     cache_origin: str | None = None
     # None takes the environment's, an empty text none.
     cache_redis_url: str | None = field(default=None, repr=False)
+    # Thresholds by agent, None for the default one; an empty mapping switches the semantic cache off.
+    semantic_cache: Mapping[str, float | None] | None = None
+    semantic_embedder: Embedder | None = None
     # Whether the provider's prompt cache is used.
     prompt_cache: bool | None = None
     # What this orchestrator may spend, over all its calls.

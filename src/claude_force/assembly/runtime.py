@@ -23,6 +23,7 @@ from claude_force.assembly.lookup import (
 )
 from claude_force.assembly.metering import open_recorder
 from claude_force.assembly.options import check_number
+from claude_force.assembly.semantic import SemanticAgents
 from claude_force.config.environment import read_environment
 from claude_force.domain.errors import ClosedError, ConfigError
 
@@ -75,6 +76,7 @@ class Runtime:
         self._chain: ModelClient | None = None
         # None until it is known whether there is to be one.
         self._recorders: tuple[Recorder, ...] | None = None
+        self._semantic: SemanticAgents | None = None
         self._closed = False
         # Threads may make the first call at the same time: a second chain would have limits of its own.
         self._building = Lock()
@@ -94,6 +96,20 @@ class Runtime:
                 self.settings, self._environment, agents_dir=self._options.agents_dir
             )
         return self._registry
+
+    @property
+    def semantic(self) -> SemanticAgents:
+        """The agents that the semantic cache is switched on for.
+
+        Raises:
+            ConfigError: a threshold cannot be used.
+        """
+        if self._semantic is None:
+            settings, given = self.settings.cache, self._options.semantic_cache
+            self._semantic = SemanticAgents(
+                settings.semantic.agents if given is None else given, settings.exclude_agents
+            )
+        return self._semantic
 
     @property
     def library(self) -> WorkflowLibrary:
@@ -266,7 +282,14 @@ class Runtime:
         """The chain behind the response cache, where there is to be one."""
         if not self._caches or origin is None:
             return chain
-        return build_cached(chain, self._cache_settings(), origin=origin, **self._cache_place())
+        return build_cached(
+            chain,
+            self._cache_settings(),
+            origin=origin,
+            semantic=bool(self.semantic),
+            embedder=self._options.semantic_embedder,
+            **self._cache_place(),
+        )
 
     @property
     def _caches(self) -> bool:

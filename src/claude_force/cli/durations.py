@@ -1,4 +1,4 @@
-"""Durations and amounts as a person writes them."""
+"""Durations, amounts and similarities as a person writes them."""
 
 from __future__ import annotations
 
@@ -45,6 +45,30 @@ class Dollars(click.ParamType[Decimal]):
         if amount is None:
             self.fail(f"{value!r} is no amount; write something like 2.50.", param, ctx)
         return amount
+
+
+class Cosine(click.ParamType["float | str"]):
+    """A similarity above 0 and at most 1, or ``default``."""
+
+    name = "cosine"
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> float | str:  # noqa: ANN401 - click's
+        """The similarity."""
+        if value == "default":
+            return "default"
+        try:
+            cosine = float(value)
+        except ValueError:
+            cosine = 0.0
+        # Asked this way round, so that NaN does not pass.
+        if not 0 < cosine <= 1:
+            self.fail(
+                f"{value!r} is no similarity; write a number above 0 and at most 1, or nothing, and the agent before "
+                "the option.",
+                param,
+                ctx,
+            )
+        return cosine
 
 
 def age(seconds: float) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from claude_force.cli.durations import Dollars, Duration
+from claude_force.cli.durations import Cosine, Dollars, Duration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from decimal import Decimal
 
     from claude_force.domain.events import EventListener
@@ -43,6 +43,8 @@ class RunOptions:
     budget: Decimal | None
     as_json: bool
     otel: bool = False
+    # Agents whose tasks may be answered with the answer to a similar one; None leaves it to claude.json.
+    semantic_agents: Mapping[str, float | None] | None = None
 
     @property
     def simulated(self) -> bool:
@@ -164,6 +166,14 @@ answer_options = apply(
         help="Models to ask, in this order, when the first cannot answer.",
     ),
 )
+semantic_option = click.option(
+    "--semantic-cache",
+    type=Cosine(),
+    is_flag=False,
+    flag_value="default",
+    metavar="[THRESHOLD]",
+    help="Answer with the answer to a similar task, from this cosine similarity on. Needs the extra 'semantic'.",
+)
 file_option = click.option(
     "--file",
     "-f",
@@ -182,8 +192,19 @@ def split_options(values: dict[str, Any]) -> tuple[RunOptions, AnswerOptions]:
         effort=values.pop("effort", None),
         fallback=_names(values.pop("fallback", None)),
     )
-    names = RunOptions.__dataclass_fields__
-    return RunOptions(**{name: values.pop(name) for name in names}), answer
+    given = {name: values.pop(name) for name in RunOptions.__dataclass_fields__ if name in values}
+    return RunOptions(**given), answer
+
+
+def with_semantic_cache(
+    options: RunOptions, agent_name: str, threshold: float | Literal["default"] | None
+) -> RunOptions:
+    """The options with the semantic cache switched on for an agent, where ``--semantic-cache`` asks for that."""
+    if threshold is None:
+        return options
+    return replace(
+        options, semantic_agents={agent_name: None if threshold == "default" else threshold}
+    )
 
 
 def _names(written: str | None) -> tuple[str, ...] | None:
@@ -257,6 +278,7 @@ def _build(
         max_retries=options.max_retries,
         timeout_seconds=options.timeout,
         agents_dir=options.agents,
+        semantic_cache=options.semantic_agents,
         prompt_cache=False if options.no_prompt_cache else None,
         budget_usd=options.budget,
         listeners=listeners,

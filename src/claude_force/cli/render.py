@@ -87,10 +87,11 @@ def tell_total(saving: PromptCacheSaving) -> None:
 def cached(hit: CacheHit) -> str:
     """Where an answer came from that was not paid for this time."""
     from claude_force.cli.durations import age
+    from claude_force.reporting.numbers import source
 
     stale = ", stale" if hit.stale else ""
     saved = f", saved {dollars(hit.saved_usd)}" if hit.saved_usd is not None else ""
-    return f"from the cache ({hit.tier}, {age(hit.age_seconds)} old{stale}){saved}"
+    return f"from the cache ({source(hit)}, {age(hit.age_seconds)} old{stale}){saved}"
 
 
 def result_json(result: AgentResult) -> dict[str, Any]:
@@ -113,7 +114,13 @@ def result_json(result: AgentResult) -> dict[str, Any]:
 
 
 def _cached_json(hit: CacheHit) -> dict[str, Any]:
-    return {
+    match = hit.match
+    answered = (
+        {}
+        if match is None
+        else {"similarity": round(match.similarity, 4), "answered_task": match.task}
+    )
+    return answered | {
         "tier": hit.tier,
         "age_seconds": round(hit.age_seconds, 3),
         "stale": hit.stale,

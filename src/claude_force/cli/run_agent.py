@@ -16,9 +16,11 @@ from claude_force.cli.options import (
     file_option,
     open_orchestrator,
     run_options,
+    semantic_option,
     split_options,
+    with_semantic_cache,
 )
-from claude_force.domain.errors import AttachmentError, TaskError
+from claude_force.domain.errors import AttachmentError, ConfigError, TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +34,7 @@ _agent_options = apply(
     file_option,
     answer_options,
     run_options,
+    semantic_option,
     click.option(
         "--stream/--no-stream",
         default=True,
@@ -81,8 +84,14 @@ def execute(name: str, task: str, **values: Any) -> None:  # noqa: ANN401 - clic
 def _run(name: str, task: str | None, values: dict[str, Any], *, from_stdin: bool) -> None:
     values.pop("_async")
     patterns, stream = values.pop("files"), values.pop("stream")
+    semantic = values.pop("semantic_cache")
     options, answer = split_options(values)
+    options = with_semantic_cache(options, name, semantic)
     text, piped = _task_and_stdin(task, from_stdin=from_stdin)
+    if semantic is not None and (patterns or piped is not None):
+        raise ConfigError(
+            "--semantic-cache is for tasks without files: two files are never similar enough. Nothing was sent."
+        )
     call = AgentCall(
         agent_name=name,
         task=text,

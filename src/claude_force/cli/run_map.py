@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claude_force.cli.interrupt import interruptible
-from claude_force.cli.options import answer_options, open_orchestrator, run_options, split_options
+from claude_force.cli.options import (
+    answer_options,
+    open_orchestrator,
+    run_options,
+    semantic_option,
+    split_options,
+    with_semantic_cache,
+)
 from claude_force.domain.errors import ConfigError, InputError, ItemsError, RunStoppedError
 from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
 from claude_force.domain.results import AgentOutcome
@@ -96,6 +103,7 @@ def _waiting_teller() -> Callable[[int], None]:
 )
 @answer_options
 @run_options
+@semantic_option
 def run_map(
     name: str,
     items: Path,
@@ -109,7 +117,11 @@ def run_map(
     A line of the items is {"task": "…"} with optional "id", "agent" and "files". Each result is written the moment
     it is there; running the same command again does only what is missing, failed or changed.
     """
+    semantic = values.pop("semantic_cache")
     options, answer = split_options(values)
+    options = with_semantic_cache(options, name, semantic)
+    if batch and semantic is not None:
+        raise ConfigError("--semantic-cache is not for --batch: what goes into a batch is asked.")
     if out is None and not options.as_json:
         raise ConfigError("Name a file for the results with --out, or print them with --json.")
     if no_wait and not batch:

@@ -11,6 +11,7 @@ from claude_force.config.alerts import alert_problems, read_alerts
 from claude_force.config.budgets import KEYS as BUDGET_KEYS
 from claude_force.config.budgets import budget_problems, read_budgets
 from claude_force.config.fields import FIELDS, SECTIONS, problem_with, shown
+from claude_force.config.semantic import read_semantic, semantic_problems
 from claude_force.config.settings import (
     CacheSettings,
     MetricsSettings,
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_CONFIG_BYTES: Final = 4_000_000
-# A section within a section.
+# Sections within a section.
 _ALERTS: Final = "metrics.alerts"
+_SEMANTIC: Final = "cache.semantic"
 # Keys that older files carry and that say nothing to this package.
 _IGNORED_KEYS: Final = frozenset({"version", "name", "description", "$schema", "memory"})
 
@@ -78,7 +80,9 @@ def load_settings(path: Path) -> Settings:
     performance, cache = (_section(document, name) for name in ("performance", "cache"))
     return Settings(
         performance=PerformanceSettings(**performance),
-        cache=CacheSettings(**cache),
+        cache=CacheSettings(
+            **cache, semantic=read_semantic(document.get("cache", {}).get("semantic", {}))
+        ),
         prompt_cache=PromptCacheSettings(**_section(document, "prompt_cache")),
         budgets=read_budgets(document.get("budgets", {})),
         metrics=_read_metrics(document),
@@ -115,6 +119,7 @@ def check_document(document: dict[str, Any]) -> list[Problem]:
     problems += _check_agents(document.get("agents", {}))
     problems += _check_budgets(document.get("budgets", {}))
     problems += _check_alerts(document.get("metrics", {}))
+    problems += _check_semantic(document.get("cache", {}))
     if not isinstance(document.get("workflows", {}), dict):
         problems.append(Problem("workflows", "expected an object of workflows by name"))
     return problems
@@ -127,7 +132,7 @@ def _check_section(section: str, values: object) -> list[Problem]:
     problems: list[Problem] = []
     for name, value in values.items():
         field = fields.get(name)
-        if f"{section}.{name}" == _ALERTS:
+        if f"{section}.{name}" in {_ALERTS, _SEMANTIC}:
             continue
         if field is None:
             problems.append(
@@ -175,6 +180,14 @@ def _check_alerts(metrics: object) -> list[Problem]:
     known = {f"{_ALERTS}.{key}" for key in ALERT_KEYS}
     return problems + [
         _unknown(f"{_ALERTS}.{key}", known) for key in names if key not in ALERT_KEYS
+    ]
+
+
+def _check_semantic(cache: object) -> list[Problem]:
+    section = cache.get("semantic", {}) if isinstance(cache, dict) else {}
+    return [
+        Problem(place, message, is_error=is_error)
+        for place, message, is_error in semantic_problems(section)
     ]
 
 

@@ -25,6 +25,14 @@ class PerformanceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SemanticSettings:
+    """``cache.semantic`` of claude.json: answers to similar tasks."""
+
+    # Agents that it is switched on for, with the least cosine similarity that will do; None takes the default.
+    agents: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings:
     """``cache`` of claude.json."""
 
@@ -35,6 +43,7 @@ class CacheSettings:
     use_integrity_check: bool = True
     stale_while_revalidate_seconds: float = 0
     stale_if_error_seconds: float = 0
+    semantic: SemanticSettings = field(default_factory=SemanticSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

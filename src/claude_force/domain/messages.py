@@ -19,8 +19,8 @@ SAMPLING_API_VERSION: Final = "2023-06-01"
 
 Effort = Literal["low", "medium", "high", "max"]
 PromptCacheTtl = Literal["5m", "1h"]
-# "journal": the run that is resumed had the answer already.
-CacheTier = Literal["memory", "disk", "redis", "journal"]
+# "journal": the run that is resumed had the answer already. "semantic": the answer to a similar task.
+CacheTier = Literal["memory", "disk", "redis", "journal", "semantic"]
 
 # Only these say that the model came to an end of its own; every other reason leaves an unfinished answer.
 COMPLETE_STOP_REASONS: Final = frozenset({"end_turn", "stop_sequence", "tool_use"})
@@ -62,6 +62,16 @@ NO_CACHE: Final = CacheUse(read=False, write=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SemanticUse:
+    """That a call may be answered with the answer to a similar task."""
+
+    # The task as the caller wrote it, without what the prompt puts around it.
+    task: str
+    # The least cosine similarity that will do, from 0 to 1.
+    threshold: float
+
+
 class CallContext:
     """What a call carries beside the wire request. It is neither sent nor part of a cache key."""
 
@@ -80,6 +90,8 @@ class CallContext:
     timeout_seconds: float | None = None
     cache: CacheUse = USE_CACHE
     # Ids of models to ask, in this order, when the request's own cannot answer.
+    # Set for a call of an agent that the semantic cache is switched on for.
+    semantic: SemanticUse | None = None
     fallback: tuple[str, ...] = ()
     # Its place among the calls that are made together with it; None for a call on its own.
     seat: Seat | None = None
@@ -103,6 +115,15 @@ class MessageRequest:
 
 
 @dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SemanticMatch:
+    """The task that an answer was really given to, where it is not the one that was asked."""
+
+    task: str
+    # Cosine similarity of the two tasks, at most 1.
+    similarity: float
+
+
 class CacheHit:
     """Where an answer came from, when it was not paid for this time."""
 
@@ -113,6 +134,10 @@ class CacheHit:
     # Dollars that the answer cost when it was paid for; None where no price was known.
     saved_usd: Decimal | None = None
 
+    # The same without the discounts of that time; None where they are not known.
+    plain_usd: Decimal | None = None
+    # Set where the tier is "semantic".
+    match: SemanticMatch | None = None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageResponse:

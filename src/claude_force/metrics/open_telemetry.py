@@ -270,6 +270,8 @@ class OpenTelemetryListener:
             found["claude_force.cost_usd"] = float(result.cost_usd)
         if result.cached is not None:
             found["claude_force.cache.tier"] = result.cached.tier
+            if result.cached.match is not None:
+                found["claude_force.cache.similarity"] = result.cached.match.similarity
         if self._capture_content:
             found["gen_ai.output.messages"] = _messages(result.text)
         return found

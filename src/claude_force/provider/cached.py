@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from claude_force.cache.answers import entry_of, response_of, shared_response
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from claude_force.cache.single_flight import SingleFlight
     from claude_force.cache.store import CacheStore
     from claude_force.domain.events import EventListener
-    from claude_force.domain.messages import CacheUse, MessageRequest, MessageResponse
+    from claude_force.domain.messages import CallContext, MessageRequest, MessageResponse
     from claude_force.provider.client import ModelClient
 
 
@@ -118,7 +119,7 @@ class CachedClient:
 
         try:
             landing = await self._flights.run(key, find=find, fetch=fetch, keep=keep)
-            while landing.waited and not _may_take(landing.value, request.context.cache):
+            while landing.waited and not _may_take(landing.value, request.context):
                 landing = await self._flights.run(key, find=find, fetch=fetch, keep=keep)
         except CallError:
             stale = await self._stale(key, request)
@@ -168,7 +169,9 @@ class CachedClient:
             return response_of(found)
 
         async def fetch() -> MessageResponse:
-            return await self._inner.send(request)
+            # What is asked for is a new answer to this very task.
+            anew = replace(request, context=replace(request.context, semantic=None))
+            return await self._inner.send(anew)
 
         def keep(response: MessageResponse, settled: Callable[[], None]) -> None:
             self._keep(key, request, response, settled)
@@ -200,11 +203,15 @@ class CachedClient:
         self._store.put(entry, settled)
 
 
-def _may_take(response: MessageResponse, use: CacheUse) -> bool:
+def _may_take(response: MessageResponse, context: CallContext) -> bool:
     """True unless the leader of the flight found an answer that this caller does not want to have from a cache."""
     hit = response.cached
     if hit is None:
         return True
+    if hit.match is not None and context.semantic is None:
+        # An agent of the same definition that the semantic cache is not switched on for.
+        return False
+    use = context.cache
     too_old = use.max_age_seconds is not None and hit.age_seconds >= use.max_age_seconds
     return use.read and not too_old
 

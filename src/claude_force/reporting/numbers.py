@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from claude_force.agents.cleaning import clean_text
+
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from claude_force.domain.messages import CacheHit
     from claude_force.domain.usage import Usage
 
+_SHOWN_CHARACTERS: Final = 80
 _AGE_UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60))
 
 
@@ -57,7 +60,16 @@ def cached(hit: CacheHit) -> str:
     """Where an answer came from that was not paid for this time."""
     stale = ", stale" if hit.stale else ""
     saved = f", saved {dollars(hit.saved_usd)}" if hit.saved_usd is not None else ""
-    return f"from the cache ({hit.tier}, {age(hit.age_seconds)} old{stale}){saved}"
+    return f"from the cache ({source(hit)}, {age(hit.age_seconds)} old{stale}){saved}"
+
+
+def source(hit: CacheHit) -> str:
+    """The tier; of an answer to a similar task also how similar it is, and the task on one line, cut where it is long."""
+    if hit.match is None:
+        return hit.tier
+    task = " ".join(clean_text(hit.match.task).split())
+    shown = task if len(task) <= _SHOWN_CHARACTERS else task[: _SHOWN_CHARACTERS - 1] + "…"
+    return f'{hit.tier}: {hit.match.similarity:.3f} like "{shown}"'
 
 
 def counted(number: int, noun: str) -> str:
