@@ -180,6 +180,15 @@ def test_only_the_owner_can_read_the_store(store_path: Path) -> None:
     assert stat.S_IMODE(store_path.parent.stat().st_mode) == 0o700
 
 
+def test_closing_ends_the_thread(store_path: Path) -> None:
+    before = set(threading.enumerate())
+    recorder = Recorder(store_path)
+    recorder(CallFinished("c1", result()))
+    assert len(set(threading.enumerate()) - before) == 1
+    recorder.close()
+    assert set(threading.enumerate()) <= before
+
+
 def test_closing_off_the_loop_writes_what_is_waiting(store_path: Path) -> None:
     async def main() -> None:
         recorder = Recorder(store_path)

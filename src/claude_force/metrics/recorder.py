@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from dataclasses import dataclass
 from threading import Event as Signal
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.events import (
@@ -127,14 +127,22 @@ class Recorder:
             self._drain()
 
     def close(self) -> None:
-        """Write what was heard, and close the database. What comes later is lost; a second call does nothing."""
+        """Write what was heard, and close. What comes later is lost; a second call does nothing.
+
+        The thread has ended when it returns.
+        """
         atexit.unregister(self._at_exit)
         self._closed = True
+        self._ending.set()
         self._alarm.set()
         with self._writing:
             self._drain()
             if self._log is not None:
                 self._log.close()
+        with self._waking:
+            thread = self._thread
+        if thread is not None and thread is not current_thread():
+            thread.join()
 
     async def aclose(self) -> None:
         """`close`, off the event loop."""
@@ -187,7 +195,7 @@ class Recorder:
 
     def _run(self) -> None:
         while True:
-            time.sleep(_LINGER_SECONDS)
+            self._ending.wait(_LINGER_SECONDS)
             self.flush()
             if not self._heard and not self._wait_for_work():
                 return
@@ -222,6 +230,8 @@ class Recorder:
         # Serialises writing: the thread, `flush` and `close`.
         self._writing = Lock()
         self._alarm = Signal()
+        # Ends the lingering at once: who closes waits for the thread.
+        self._ending = Signal()
         self._thread = None
         # True while an append has to rouse the thread.
         self._asleep = True
