@@ -109,7 +109,12 @@ async def speed_up(rounds: int, folder: Path) -> dict[str, list[float]]:
 
     layers = [[f"l{layer}s{number}" for number in range(4)] for layer in range(3)]
     steps = [
-        {"id": step, "agent": contenders.AGENT, "needs": layers[layer - 1][:2] if layer else []}
+        {
+            "id": step,
+            "agent": contenders.AGENT,
+            "task": f"Part {step}.",
+            "needs": layers[layer - 1][:2] if layer else [],
+        }
         for layer, row in enumerate(layers)
         for step in row
     ]

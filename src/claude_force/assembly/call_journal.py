@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from claude_force.cache.fingerprint import request_key
 from claude_force.domain.errors import CallError
-from claude_force.domain.messages import REFRESH_CACHE, CallContext
+from claude_force.domain.messages import REFRESH_CACHE
 from claude_force.domain.runs import CallRecord
 from claude_force.workflows.journal_layout import prompt_parts
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from claude_force.agents.calls import AgentCall
-    from claude_force.assembly.runtime import Runtime
     from claude_force.domain.messages import MessageRequest
     from claude_force.domain.results import AgentResult
     from claude_force.domain.runs import CallPlace
@@ -30,25 +29,27 @@ class CallJournal:
     this run; where it stands in the workflow does not matter.
     """
 
-    def __init__(self, journal: RunJournal, runtime: Runtime) -> None:
+    def __init__(self, journal: RunJournal, origin: str) -> None:
         self._journal = journal
-        self._runtime = runtime
+        self._origin = origin
 
     async def answered(
         self,
         call: AgentCall,
         place: CallPlace,
+        request: MessageRequest,
         send: Callable[[AgentCall], Awaitable[AgentResult]],
     ) -> AgentResult:
         """The answer of ``call``: the one that the run has, else what ``send`` brings, committed.
+
+        ``request`` is what the call comes to; it is the content that counts.
 
         Raises:
             JournalError: the journal cannot be written; nothing was sent, or the answer is not in it.
         """
         journal = self._journal
         journal.check()
-        request = call.to_request(self._runtime.registry, CallContext())
-        key = request_key(request, self._runtime.origin)
+        key = request_key(request, self._origin)
         known = journal.answer(key)
         if known is not None:
             return known

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from claude_force.agents.request_memo import RequestMemo
+from claude_force.agents.request_memo import RequestMemo, in_context
 from claude_force.domain.errors import CallError, ClaudeForceError, RunStoppedError
 from claude_force.domain.messages import CallContext
 from claude_force.provider.ask import ask, compose
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from claude_force.agents.calls import AgentCall
+    from claude_force.assembly.prepared_calls import PreparedCall
     from claude_force.assembly.runtime import Runtime
     from claude_force.domain.companions import Seat
     from claude_force.domain.events import Event, EventListener
@@ -37,7 +38,8 @@ class Caller:
     def __init__(self, runtime: Runtime, listeners: Sequence[EventListener]) -> None:
         self._runtime = runtime
         self._listeners = tuple(listeners)
-        self._requests = RequestMemo()
+        # Requests that were put together before.
+        self.requests = RequestMemo()
         # Runs of many calls that go on; what nobody holds any more has ended.
         self._runs: WeakSet[RunStop] = WeakSet()
 
@@ -70,13 +72,19 @@ class Caller:
         item_index: int | None = None,
         step_budget_usd: Decimal | None = None,
         seat: Seat | None = None,
+        prepared: PreparedCall | None = None,
     ) -> AgentResult:
         """The result of one call, which belongs to a run where ``stop`` is given, and has companions where ``seat`` is.
+
+        ``prepared`` is what the call comes to, where that is known already.
 
         Raises:
             ClaudeForceError: see `AsyncAgentOrchestrator.run_agent`.
         """
-        definition = self._runtime.registry.get(call.agent_name)
+        if prepared is None:
+            definition = self._runtime.registry.get(call.agent_name)
+        else:
+            definition = prepared.definition
         context = CallContext(
             call_id=new_id(),
             agent_name=call.agent_name,
@@ -90,7 +98,10 @@ class Caller:
             fallback=call.models_after(definition),
             seat=seat,
         )
-        request = self._requests.request(call, definition, context)
+        if prepared is None:
+            request = self.requests.request(call, definition, context)
+        else:
+            request = in_context(prepared.request, context)
         listener = self.listener(on_event)
         if stop is None:
             return await ask(self._runtime.client(), request, listener)

@@ -10,115 +10,32 @@ from typing import TYPE_CHECKING, Final
 
 from claude_force.assembly.call_journal import CallJournal
 from claude_force.assembly.caller import new_id, stops_run
+from claude_force.assembly.prepared_calls import PreparedCalls
+from claude_force.assembly.run_calls import RunCalls
 from claude_force.domain.errors import (
     ClaudeForceError,
     JournalError,
     RunStoppedError,
 )
-from claude_force.domain.events import StepExpanded
-from claude_force.domain.messages import CallContext
-from claude_force.provider.prompt_cache.prefixes import prefix_keys
 from claude_force.workflows.companions import seats_of
 from claude_force.workflows.inputs import RunInputs
 from claude_force.workflows.scheduler import WorkflowRun
-from claude_force.workflows.step_run import ITEMS_AT_ONCE
-from claude_force.workflows.steps import Asking, step_call
-from claude_force.workflows.templates import is_template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable
 
     from claude_force.agents.attachments import Attachment
-    from claude_force.agents.calls import AgentCall
     from claude_force.assembly.caller import Caller
     from claude_force.assembly.runtime import Runtime
-    from claude_force.domain.companions import Companions, Seat
     from claude_force.domain.events import Event, EventListener
     from claude_force.domain.messages import CacheUse
-    from claude_force.domain.results import AgentResult, WorkflowResult
-    from claude_force.domain.runs import CallPlace
+    from claude_force.domain.results import WorkflowResult
     from claude_force.workflows.definition import Workflow
     from claude_force.workflows.journal import EndState, RunJournal
     from claude_force.workflows.run_stop import RunStop
 
 
 _CANCELLED: Final = "the run was cancelled (claude-force runs cancel)"
-
-
-class RunCalls:
-    """Makes the calls of one run, each with its place among those that are made together.
-
-    Args:
-        caller: makes calls.
-        workflow: what is run.
-        run_id: of the run.
-        stop: stops the run.
-        seats: of the steps.
-        sequential: one call at a time.
-        on_event: told of the calls.
-        journal: keeps every answer; None for none.
-    """
-
-    def __init__(
-        self,
-        caller: Caller,
-        workflow: Workflow,
-        *,
-        run_id: str,
-        stop: RunStop,
-        seats: Mapping[str, Seat],
-        sequential: bool,
-        on_event: EventListener | None,
-        journal: CallJournal | None,
-    ) -> None:
-        self._caller = caller
-        self._journal = journal
-        self._steps = {step.step_id: step for step in workflow.steps}
-        self._run_id = run_id
-        self._stop = stop
-        self._seats = seats
-        self._sequential = sequential
-        self._on_event = on_event
-        # Of steps that fan out: their items are companions of each other.
-        self._fanned_out: dict[str, Companions] = {}
-
-    async def make(self, call: AgentCall, place: CallPlace) -> AgentResult:
-        """Make one call, unless the run knows its answer."""
-        companions = self._fanned_out.get(place.step_id)
-        seat = self._seats[place.step_id] if companions is None else companions.seat()
-        try:
-            if self._journal is None:
-                return await self._send(call, place, seat)
-            return await self._journal.answered(
-                call, place, lambda asked: self._send(asked, place, seat)
-            )
-        except JournalError as error:
-            # What waits for its turn must not be paid any more.
-            self._stop.stop(RunStoppedError(str(error), attempts=0))
-            raise
-        finally:
-            seat.settle()
-
-    async def _send(self, call: AgentCall, place: CallPlace, seat: Seat) -> AgentResult:
-        return await self._caller.run(
-            call,
-            on_event=self._on_event,
-            stop=self._stop,
-            run_id=self._run_id,
-            step_id=place.step_id,
-            item_index=place.item_index,
-            step_budget_usd=self._steps[place.step_id].budget_usd,
-            seat=seat,
-        )
-
-    def take(self, event: Event) -> None:
-        """Notice how many items a step has: their calls are on their way."""
-        if type(event) is StepExpanded:
-            seat = self._seats[event.step_id]
-            at_once = self._steps[event.step_id].max_parallel or ITEMS_AT_ONCE
-            seat.companions.expect(1 if self._sequential else min(event.item_count, at_once))
-            self._fanned_out[event.step_id] = seat.companions
-            seat.settle()
 
 
 class WorkflowRuns:
@@ -128,25 +45,16 @@ class WorkflowRuns:
         self._runtime = runtime
         self._caller = caller
 
-    def check(self, workflow: Workflow, inputs: RunInputs) -> dict[str, tuple[Hashable, ...]]:
-        """What each step's prompt is known to begin with, as far as it is known before the run.
+    def check(self, workflow: Workflow, inputs: RunInputs) -> None:
+        """Pass if every step's call can be sent, as far as it is known before the run.
 
         Raises:
-            InputError: what is known of a step's call cannot be sent; nothing was.
+            InputError: one cannot; nothing was sent.
         """
-        found: dict[str, tuple[Hashable, ...]] = {}
-        for step in workflow.steps:
-            known = step
-            if step.task is not None and is_template(step.task):
-                # What it comes to is not known yet; the rest can be checked all the same.
-                known = replace(step, task=None if inputs.task else "a task")
-            if step.for_each is not None and not (known.task or inputs.task):
-                known = replace(known, task="a task")
-            call = step_call(known, inputs, {}, Asking())
-            found[step.step_id] = prefix_keys(
-                call.to_request(self._runtime.registry, CallContext())
-            )
-        return found
+        self._prepared().check(workflow, inputs)
+
+    def _prepared(self) -> PreparedCalls:
+        return PreparedCalls(self._runtime.registry, self._caller.requests)
 
     async def start(
         self,
@@ -232,7 +140,8 @@ class WorkflowRuns:
     ) -> WorkflowResult:
         """Run a workflow that was checked; its journal is opened once nothing keeps it from running."""
         self._runtime.client()
-        beginnings = self.check(workflow, inputs)
+        prepared = self._prepared()
+        beginnings = prepared.check(workflow, inputs)
         stop = self._caller.new_run()
         journal = None if open_journal is None else await asyncio.to_thread(open_journal)
         try:
@@ -245,6 +154,7 @@ class WorkflowRuns:
                 sequential=sequential,
                 on_event=on_event,
                 stop=stop,
+                prepared=prepared,
                 beginnings=beginnings,
                 journal=journal,
             )
@@ -261,6 +171,7 @@ class WorkflowRuns:
         sequential: bool,
         on_event: EventListener | None,
         stop: RunStop,
+        prepared: PreparedCalls,
         beginnings: dict[str, tuple[Hashable, ...]],
         journal: RunJournal | None,
     ) -> WorkflowResult:
@@ -272,7 +183,8 @@ class WorkflowRuns:
             seats=seats_of(workflow, beginnings, sequential=sequential),
             sequential=sequential,
             on_event=on_event,
-            journal=None if journal is None else CallJournal(journal, self._runtime),
+            prepared=prepared,
+            journal=None if journal is None else CallJournal(journal, self._runtime.origin),
         )
         listener = self._caller.listener(on_event)
 
