@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from claude_force.domain.errors import (
     CallTimeoutError,
@@ -19,6 +19,8 @@ from claude_force.domain.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from claude_force.domain.errors import CallError
 
 _KEPT_ERRORS: Final = 3
@@ -83,6 +85,19 @@ class Outcome(StrEnum):
     DOWN = "down"
     # The request ended before it could tell: cancelled, or out of time.
     UNKNOWN = "unknown"
+
+
+class BreakerStates(Protocol):
+    """Where processes meet to agree on breakers. Any thread may call it, and it may wait for a disk or a network."""
+
+    def change(self, key: str, change: Callable[[BreakerState], BreakerState]) -> BreakerState:
+        """Replace a state by what ``change`` makes of it, so that nobody changes it meanwhile; returns the new one.
+
+        ``change`` may be called more than once; what its last call returned counts.
+
+        Raises:
+            StorageError: processes cannot meet here.
+        """
 
 
 def admit(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from claude_force.resilience.shared_breakers import SharedBreakers
+    from claude_force.resilience.breaker import BreakerStates
 
 # How old what is known of the other processes' breakers may be: one call a second looks them up.
 _FRESH_SECONDS: Final = 1.0
@@ -47,7 +47,7 @@ class CircuitBreakers:
         self,
         policy: BreakerPolicy | None = None,
         *,
-        shared: SharedBreakers | None = None,
+        shared: BreakerStates | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._policy = policy or BreakerPolicy()

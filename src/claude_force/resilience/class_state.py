@@ -105,6 +105,7 @@ class ClassState:
                 limit=errors[kind][0],
                 error=errors[kind][1],
                 corrected_then=errors[kind][2],
+                source=errors[kind][3],
             )
             for index, (kind, bucket) in enumerate(zip(KINDS, self.rate.buckets, strict=True))
         }
@@ -119,11 +120,11 @@ class ClassState:
         soon = min(len(self.queue), free_places) + _AT_HAND + _HEADROOM * self._started
         return needed, (soon, soon * self._typical[1], soon * self._typical[2])
 
-    def _errors(self) -> dict[str, tuple[float | None, float | None, float]]:
-        """By kind: the limit, the error of our count and the state of corrections, from the newest response."""
+    def _errors(self) -> dict[str, tuple[float | None, float | None, float, str]]:
+        """By kind: the limit, the error of our count, and the pools that it was counted by, from the newest response."""
         sample, self.rate.sample = self.rate.sample, None
-        found: dict[str, tuple[float | None, float | None, float]] = dict.fromkeys(
-            KINDS, (None, None, 0.0)
+        found: dict[str, tuple[float | None, float | None, float, str]] = dict.fromkeys(
+            KINDS, (None, None, 0.0, "")
         )
         if sample is None or not isinstance(sample.reservation.epoch, dict):
             return found
@@ -140,5 +141,5 @@ class ClassState:
             if reading.remaining is not None:
                 error = reading.remaining - level_then - shares[kind].elsewhere
             limit = None if reading.limit is None else float(reading.limit)
-            found[kind] = (limit, error, shares[kind].corrected)
+            found[kind] = (limit, error, shares[kind].corrected, shares[kind].source)
         return found

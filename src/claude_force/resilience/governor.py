@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from claude_force.domain.errors import CallError
     from claude_force.domain.rate_limits import RateSnapshot
     from claude_force.resilience.rate_class import Estimate
-    from claude_force.resilience.shared_limits import SharedLimits
+    from claude_force.resilience.sharing import LimitsExchange
     from claude_force.resilience.ticket import Ticket
 
 _RAMP_CODE: Final = "ramp_limit_exceeded"
@@ -75,7 +75,7 @@ class Governor:
         *,
         max_concurrent: int = 10,
         requests_per_minute: int | None = None,
-        shared: SharedLimits | None = None,
+        shared: LimitsExchange | None = None,
         window_seconds: float = WINDOW_SECONDS,
         first_window: float = FIRST_WINDOW,
         clock: Callable[[], float] = time.monotonic,

@@ -27,6 +27,7 @@ from claude_force.resilience.sharing import (
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
 
     from claude_force.resilience.shared_database import SharedDatabase
 
@@ -48,11 +49,12 @@ class SharedLimits:
         self._database = database
         self._window_seconds = window_seconds
 
-    def exchange(self, report: Report) -> Standing:
-        """Report what this process has and wants, and get what it may use until the next visit.
+    def exchange(self, report: Report, *, user_limits: UserLimits | None = None) -> Standing:
+        """See `LimitsExchange.exchange`.
 
-        A report without any demand gives everything back and ends the lease. What dead processes held goes back to
-        the pools here.
+        Args:
+            report: what this process has and wants.
+            user_limits: hold in place of what the database says.
 
         Raises:
             StorageError: the database cannot be used.
@@ -67,7 +69,7 @@ class SharedLimits:
                 key: self._visit_class(connection, key, told, now, lease_id, known=known)
                 for key, told in report.classes.items()
             }
-            limits = read_user_limits(connection)
+            limits = read_user_limits(connection) if user_limits is None else user_limits
             if not report.in_flight and not report.waiting and _is_farewell(report):
                 _end_lease(connection, lease_id)
                 return Standing(
@@ -75,6 +77,28 @@ class SharedLimits:
                 )
             places, rate_share = self._places(connection, report, limits, lease_id, now)
             return Standing(limits=limits, places=places, rate_share=rate_share, classes=classes)
+
+    def start_over(self, limits: Mapping[str, Mapping[str, float]]) -> None:
+        """Hold nothing, with pools that are empty and fill up to ``limits``, by class and kind.
+
+        For processes that have divided the limits elsewhere until now: nobody knows what is left of them.
+
+        Raises:
+            StorageError: the database cannot be used.
+        """
+        with self._database.transaction() as connection:
+            now = self._database.wall_clock()
+            _end_lease(connection, self._database.hold_lease())
+            connection.executemany(
+                """INSERT INTO pools VALUES (?, ?, ?, 0, 0, ?, ?) ON CONFLICT DO UPDATE SET
+                    limit_per_minute = excluded.limit_per_minute, level = 0,
+                    updated_at = excluded.updated_at, reported_at = excluded.reported_at""",
+                [
+                    (key, kind, limit, now, now)
+                    for key, by_kind in limits.items()
+                    for kind, limit in by_kind.items()
+                ],
+            )
 
     def close(self) -> None:
         """Close the database."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.errors import InputError
 from claude_force.resilience.shared_breakers import read_breakers
 from claude_force.resilience.shared_database import SILENT_SECONDS, SharedDatabase
 from claude_force.resilience.shared_limits import read_user_limits
-from claude_force.resilience.sharing import UserLimits
 
 if TYPE_CHECKING:
     import sqlite3
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_force.resilience.breaker import BreakerState
+    from claude_force.resilience.sharing import UserLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,8 @@ class ProcessSeen:
     seen_at_epoch_seconds: float
     in_flight: int
     waiting: int
+    # Its machine, where several share limits.
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,32 +114,41 @@ def change_limits(
         InputError: a negative limit.
         StorageError: the database cannot be used.
     """
-    for name, value in (
-        ("max_concurrent", max_concurrent),
-        ("requests_per_minute", requests_per_minute),
-    ):
-        if value is not None and value < 0:
-            raise InputError(f"{name} is {value!r}; give 1 or more, or 0 for no limit.")
+    changes = changes_of(
+        max_concurrent=max_concurrent, requests_per_minute=requests_per_minute, paused=paused
+    )
     database = SharedDatabase(path)
     try:
         with database.transaction() as connection:
-            now = read_user_limits(connection)
-            limits = UserLimits(
-                max_concurrent=_chosen(max_concurrent, now.max_concurrent),
-                requests_per_minute=_chosen(requests_per_minute, now.requests_per_minute),
-                paused=now.paused if paused is None else paused,
-            )
-            connection.execute(
-                "UPDATE settings SET max_concurrent = ?, requests_per_minute = ?, paused = ?",
-                (limits.max_concurrent, limits.requests_per_minute, limits.paused),
-            )
-            return limits
+            for name, value in changes.items():
+                connection.execute(f"UPDATE settings SET {name} = ?", (value or _NOTHING[name],))  # noqa: S608 - one of our own names
+            return read_user_limits(connection)
     finally:
         database.close()
 
 
-def _chosen(given: int | None, before: int | None) -> int | None:
-    return before if given is None else given or None
+# What stands for 0 in the database.
+_NOTHING: Final = {"max_concurrent": None, "requests_per_minute": None, "paused": 0}
+
+
+def changes_of(
+    *, max_concurrent: int | None, requests_per_minute: int | None, paused: bool | None
+) -> dict[str, int]:
+    """What is to be changed, by name; 0 for no limit.
+
+    Raises:
+        InputError: a negative limit.
+    """
+    given = {
+        "max_concurrent": max_concurrent,
+        "requests_per_minute": requests_per_minute,
+        "paused": None if paused is None else int(paused),
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    for name, value in changes.items():
+        if value < 0:
+            raise InputError(f"{name} is {value!r}; give 1 or more, or 0 for no limit.")
+    return changes
 
 
 def _state(connection: sqlite3.Connection, database: SharedDatabase, now: float) -> SharedState:

@@ -7,7 +7,7 @@ need until its next visit, spends that without asking anyone, and puts the rest 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +34,9 @@ class Ask:
     limit: float | None = None
     # By how much our count was too low when that request went out; None without a report.
     error: float | None = None
-    # `Pool.corrected` as it was known when that request went out.
+    # `Pool.corrected` as it was known when that request went out, and `Share.source` then.
     corrected_then: float = 0.0
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,8 @@ class Share:
     # What others and the pool have: a report of the API speaks of all of it.
     elsewhere: float
     corrected: float
+    # Which pools it was drawn from, where there may be several: a report of the API is weighed against the same.
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,23 @@ class Standing:
     # The part of the user's requests per minute that is this process's.
     rate_share: float = 1.0
     classes: Mapping[str, ClassStanding] = field(default_factory=dict)
+
+
+class LimitsExchange(Protocol):
+    """Where processes meet to divide limits. Methods may wait for a disk or a network; any thread may call them."""
+
+    def exchange(self, report: Report) -> Standing:
+        """Report what this process has and wants, and get what it may use until the next visit; atomic.
+
+        A report without any demand gives everything back and ends the lease. What dead processes held goes back to
+        the pools here.
+
+        Raises:
+            StorageError: processes cannot meet here.
+        """
+
+    def close(self) -> None:
+        """Let go of what is open; a second call does nothing."""
 
 
 def refilled(pool: Pool, *, elapsed_seconds: float, claimed: float, window_seconds: float) -> Pool:

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
     from claude_force.domain.errors import CallError
     from claude_force.resilience.admission import Admission
-    from claude_force.resilience.shared_limits import SharedLimits
-    from claude_force.resilience.sharing import Report
+    from claude_force.resilience.sharing import LimitsExchange, Report
 
 # A visit costs about half a millisecond of one thread; five a second are nothing, and nobody holds what it does not
 # use for longer than this.
@@ -35,7 +34,7 @@ class Visits:
         shared: the state that all processes of the user share.
     """
 
-    def __init__(self, admission: Admission, lock: threading.Lock, shared: SharedLimits) -> None:
+    def __init__(self, admission: Admission, lock: threading.Lock, shared: LimitsExchange) -> None:
         self._admission = admission
         self._lock = lock
         self._shared = shared

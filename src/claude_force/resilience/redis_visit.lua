@@ -1,0 +1,293 @@
+-- One visit of one process to the limits that machines share. The server runs nothing else meanwhile, so it is atomic.
+-- The arithmetic is that of sharing.py and shared_limits.py; tests/sharing hold both to the same results.
+-- KEYS: id, settings, leases, holdings, pools, pauses, errors. ARGV: the visit, as JSON. Returns JSON.
+
+local ID, SETTINGS, LEASES, HOLDINGS, POOLS, PAUSES, ERRORS = unpack(KEYS)
+local KINDS = {'requests', 'input_tokens', 'output_tokens'}
+local UPWARD_GAIN = 0.5
+local LIMIT_LIFETIME_SECONDS = 600
+local TURN_SECONDS = 2
+-- What nobody uses any more goes by itself; what the user has set stays.
+local KEPT_SECONDS = 604800
+-- Stands for a wait without an end, which JSON cannot write.
+local LONGEST_SECONDS = 1e9
+
+local told = cjson.decode(ARGV[1])
+local time = redis.call('TIME')
+local now = told.now or (time[1] + time[2] / 1000000)
+local me = told.lease_id
+
+local function all(key)
+  local flat, found = redis.call('HGETALL', key), {}
+  for index = 1, #flat, 2 do found[flat[index]] = flat[index + 1] end
+  return found
+end
+
+local function decoded(key)
+  local found = all(key)
+  for name, text in pairs(found) do found[name] = cjson.decode(text) end
+  return found
+end
+
+local leases, holdings = decoded(LEASES), decoded(HOLDINGS)
+
+-- Pools: {limit, level, corrected, updated_at, reported_at}, without a limit where none is known.
+
+local function pool_name(kind, class) return kind .. ' ' .. class end
+
+local function stored_pool(kind, class)
+  local text = redis.call('HGET', POOLS, pool_name(kind, class))
+  return text and cjson.decode(text)
+end
+
+local function store_pool(kind, class, pool)
+  redis.call('HSET', POOLS, pool_name(kind, class), cjson.encode(pool))
+end
+
+local function end_lease(lease_id)
+  leases[lease_id], holdings[lease_id] = nil, nil
+  redis.call('HDEL', LEASES, lease_id)
+  redis.call('HDEL', HOLDINGS, lease_id)
+end
+
+-- Put back what processes held that have been silent for long.
+local function reap()
+  local silent = {}
+  for lease_id, lease in pairs(leases) do
+    if lease_id ~= me and now - lease.seen_at >= told.silent_seconds then silent[#silent + 1] = lease_id end
+  end
+  for _, lease_id in ipairs(silent) do
+    for class, holding in pairs(holdings[lease_id] or {}) do
+      for _, kind in ipairs(KINDS) do
+        local pool = stored_pool(kind, class)
+        if pool then
+          pool.level = pool.level + math.max(holding[kind].held, 0)
+          store_pool(kind, class, pool)
+        end
+      end
+    end
+    end_lease(lease_id)
+  end
+end
+
+-- What a process without a lease has: nothing. It is the first visit, or its share was taken back meanwhile.
+local function void(ask)
+  local held = math.min(ask.held, 0)
+  return {held = held, claim = held + ask.claim - ask.held, wanted = ask.wanted, needed = ask.needed, limit = ask.limit}
+end
+
+local function others_of(class)
+  local others = {}
+  for _, kind in ipairs(KINDS) do others[kind] = {claim = 0, demand = 0} end
+  for lease_id, held_classes in pairs(holdings) do
+    local holding = lease_id ~= me and held_classes[class]
+    if holding then
+      for _, kind in ipairs(KINDS) do
+        others[kind].claim = others[kind].claim + holding[kind].claim
+        others[kind].demand = others[kind].demand + holding.demand
+      end
+    end
+  end
+  return others
+end
+
+local function reported(pool, ask)
+  local limit, correction = ask.limit or pool.limit, 0
+  if ask.error and limit then
+    correction = ask.error - (pool.corrected - ask.corrected_then)
+    if correction > 0 and pool.limit then correction = correction * UPWARD_GAIN end
+  end
+  pool.limit = limit
+  pool.level = pool.level + correction
+  pool.corrected = pool.corrected + correction
+  return pool
+end
+
+local function current_pool(kind, class, ask, hint, claimed_by_others)
+  local pool = stored_pool(kind, class)
+  if not pool then
+    -- A server that was emptied: what a process knows of the limit bounds all from the start, and it fills up.
+    return reported({limit = hint, level = 0, corrected = 0, reported_at = now}, ask)
+  end
+  if pool.limit and now - pool.reported_at > LIMIT_LIFETIME_SECONDS then
+    return reported({level = 0, corrected = pool.corrected, reported_at = pool.reported_at}, ask)
+  end
+  if pool.limit then
+    local level = pool.level + math.max(0, now - pool.updated_at) * pool.limit / told.window_seconds
+    pool.level = math.min(level, pool.limit - claimed_by_others - ask.claim)
+  end
+  return reported(pool, ask)
+end
+
+local function missing(pool, ask)
+  if not pool.limit then return 0 end
+  return math.min(ask.needed, pool.limit) - (pool.level + ask.held)
+end
+
+local function draw(pool, ask, others, demand, can_go)
+  if not pool.limit then return ask.held end
+  local available, held = pool.level + ask.held, 0
+  if can_go and available > 0 then
+    local fair = available * demand / math.max(demand + others.demand, 1)
+    held = math.min(available, math.max(ask.needed, math.min(ask.wanted, fair)))
+  end
+  pool.level = available - held
+  return held
+end
+
+local function pause_of(class, seconds)
+  local until_then = tonumber(redis.call('HGET', PAUSES, class) or 0)
+  if seconds > 0 and now + seconds > until_then then
+    until_then = now + seconds
+    redis.call('HSET', PAUSES, class, string.format('%.6f', until_then))
+  end
+  return math.max(0, until_then - now)
+end
+
+local function visit(class, report, known, holding)
+  local asks, pools, others, can_go, wait = {}, {}, others_of(class), true, 0
+  for _, kind in ipairs(KINDS) do
+    local ask = report.asks[kind]
+    -- A figure of an earlier life of the server says nothing about this one.
+    if ask.source ~= told.id then ask.error = nil end
+    asks[kind] = known and ask or void(ask)
+    pools[kind] = current_pool(kind, class, asks[kind], report.hints[kind], others[kind].claim)
+    can_go = can_go and missing(pools[kind], asks[kind]) <= 0
+  end
+  for _, kind in ipairs(KINDS) do
+    if not can_go and pools[kind].limit then
+      local seconds = missing(pools[kind], asks[kind]) * told.window_seconds / pools[kind].limit
+      wait = math.min(math.max(wait, seconds), LONGEST_SECONDS)
+    end
+  end
+  local shares = {}
+  holding.demand = report.demand
+  for _, kind in ipairs(KINDS) do
+    local pool, ask = pools[kind], asks[kind]
+    local held = draw(pool, ask, others[kind], report.demand, can_go and report.demand > 0)
+    pool.updated_at = now
+    if ask.limit then pool.reported_at = now end
+    shares[kind] = {limit = pool.limit, held = held, elsewhere = pool.level + others[kind].claim, corrected = pool.corrected}
+    holding[kind] = {held = held, claim = held + ask.claim - ask.held}
+    store_pool(kind, class, pool)
+  end
+  return {shares = shares, blocked_seconds = pause_of(class, report.blocked_seconds), wait_seconds = wait}
+end
+
+-- Every process gets an equal share before any gets more; places that do not divide go round.
+local function fair_places(limit, demands, turn)
+  local places, names, left = {}, {}, limit
+  for name in pairs(demands) do
+    places[name] = 0
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  while left > 0 do
+    local wanting = {}
+    for _, name in ipairs(names) do
+      if places[name] < demands[name] then wanting[#wanting + 1] = name end
+    end
+    if #wanting == 0 then break end
+    local each = math.floor(left / #wanting)
+    if each == 0 then
+      for index = 0, left - 1 do
+        local name = wanting[(turn + index) % #wanting + 1]
+        places[name] = places[name] + 1
+      end
+      break
+    end
+    for _, name in ipairs(wanting) do
+      local given = math.min(each, demands[name] - places[name])
+      places[name] = places[name] + given
+      left = left - given
+    end
+  end
+  return places
+end
+
+local function share_places(limits)
+  local demands, all_demand, taken = {}, 0, 0
+  for lease_id, lease in pairs(leases) do
+    if lease_id ~= me then
+      demands[lease_id] = math.max(lease.in_flight + lease.waiting, 1)
+      taken = taken + (lease.places or 0)
+    end
+  end
+  demands[me] = math.max(told.in_flight + told.waiting, 1)
+  for _, demand in pairs(demands) do all_demand = all_demand + demand end
+  local places
+  if limits.max_concurrent then
+    local fair = fair_places(limits.max_concurrent, demands, math.floor(now / TURN_SECONDS))
+    -- What others have is theirs until they visit themselves.
+    places = math.max(0, math.min(fair[me], limits.max_concurrent - taken))
+  end
+  return places, demands[me] / all_demand
+end
+
+local function write_errors()
+  for _, seen in ipairs(told.errors) do
+    local name = seen.kind .. ' ' .. seen.class_key
+    local before = redis.call('HGET', ERRORS, name)
+    seen.count = (before and cjson.decode(before).count or 0) + 1
+    seen.last_at = now
+    redis.call('HSET', ERRORS, name, cjson.encode(seen))
+  end
+end
+
+local id = redis.call('GET', ID)
+if not id then
+  id = told.new_id
+  redis.call('SET', ID, id)
+end
+if told.settings and redis.call('EXISTS', SETTINGS) == 0 then
+  -- A server that was emptied: what the user has set holds on.
+  for name, value in pairs(told.settings) do redis.call('HSET', SETTINGS, name, value) end
+end
+-- Figures count only if they are of this life of the server.
+local known = leases[me] ~= nil and told.id == id
+told.id = id
+reap()
+write_errors()
+
+local classes, mine, is_farewell = {}, {}, told.in_flight == 0 and told.waiting == 0
+for class, report in pairs(told.classes) do
+  mine[class] = {}
+  classes[class] = visit(class, report, known, mine[class])
+  is_farewell = is_farewell and report.demand == 0
+end
+
+local settings = all(SETTINGS)
+local function setting(name)
+  local value = tonumber(settings[name] or 0)
+  return value > 0 and value or nil
+end
+local limits = {
+  max_concurrent = setting('max_concurrent'),
+  requests_per_minute = setting('requests_per_minute'),
+  paused = settings.paused == '1',
+}
+local standing = {id = id, limits = limits, classes = classes, rate_share = 1}
+if is_farewell then
+  if limits.max_concurrent then standing.places = 0 end
+  end_lease(me)
+else
+  standing.places, standing.rate_share = share_places(limits)
+  local lease = leases[me] or {started_at = now}
+  lease.seen_at, lease.pid, lease.host, lease.machine = now, told.pid, told.host, told.machine
+  lease.in_flight, lease.waiting = told.in_flight, told.waiting
+  -- Places of requests under way are taken, whatever the limit has become.
+  lease.places = standing.places and math.max(standing.places, told.in_flight)
+  leases[me] = lease
+  redis.call('HSET', LEASES, me, cjson.encode(lease))
+  redis.call('HSET', HOLDINGS, me, cjson.encode(mine))
+end
+for _, key in ipairs({LEASES, HOLDINGS, POOLS, PAUSES, ERRORS}) do redis.call('EXPIRE', key, KEPT_SECONDS) end
+
+local machines, seen = 0, {}
+for _, lease in pairs(leases) do
+  if not seen[lease.machine] then
+    seen[lease.machine], machines = true, machines + 1
+  end
+end
+standing.machines = math.max(machines, 1)
+return cjson.encode(standing)
