@@ -1,6 +1,7 @@
 """A process of its own that sends many calls through a governor which it shares with others; run by the tests.
 
-Arguments as JSON: url, database, first, calls, window_seconds, max_concurrent. Prints what became of the calls.
+Arguments as JSON: url, database, first, calls, window_seconds, max_concurrent, and redis where machines share one.
+Prints what became of the calls.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from claude_force.resilience.shared_database import SharedDatabase
 from claude_force.resilience.shared_limits import SharedLimits
 
 if TYPE_CHECKING:
+    from claude_force.resilience.sharing import LimitsExchange
     from claude_force.resilience.slot import Slot
 
 MODEL = "claude-sonnet-5-5"
@@ -85,10 +87,22 @@ async def call(governor: Governor, arguments: dict[str, Any], number: int) -> st
     return "lost"
 
 
+def open_limits(arguments: dict[str, Any]) -> LimitsExchange:
+    window_seconds = arguments["window_seconds"]
+    database = SharedDatabase(Path(arguments["database"]))
+    own = SharedLimits(database, window_seconds=window_seconds)
+    if "redis" not in arguments:
+        return own
+    from claude_force.resilience.redis_fallback import MachineLimits
+    from claude_force.resilience.redis_limits import RedisLimits
+    from claude_force.resilience.redis_place import open_place
+
+    place = open_place(arguments["redis"], machine=arguments["database"], host="a-machine")
+    return MachineLimits(RedisLimits(place, window_seconds=window_seconds), own)
+
+
 async def main(arguments: dict[str, Any]) -> None:
-    shared = SharedLimits(
-        SharedDatabase(Path(arguments["database"])), window_seconds=arguments["window_seconds"]
-    )
+    shared = open_limits(arguments)
     governor = Governor(
         max_concurrent=arguments["max_concurrent"],
         shared=shared,
