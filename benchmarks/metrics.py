@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from claude_force.domain.discounts import NO_DISCOUNTS
 from claude_force.domain.events import CallFinished, CallStarted, TextDelta
 from claude_force.domain.results import AgentResult
 from claude_force.domain.usage import Usage
@@ -50,6 +51,7 @@ def events(number: int) -> list[Event]:
         requested_model="claude-sonnet-5-5",
         usage=Usage(input_tokens=1000, output_tokens=200),
         cost_usd=Decimal("0.006"),
+        discounts=NO_DISCOUNTS,
         seconds=2.0,
     )
     return [
@@ -99,7 +101,8 @@ def recording(folder: Path, rounds: int) -> Iterator[Row]:
 
 
 def writing(folder: Path, rounds: int) -> Iterator[Row]:
-    count = 50_000
+    # As many as a recorder lets wait.
+    count = 100_000
     rates = []
     for number in range(rounds):
         told = [events(call)[-1] for call in range(count)]

@@ -41,7 +41,8 @@ def cell(
     cost: str = "1",
     seconds: Sequence[float] = (),
 ) -> Cell:
-    sums = [calls, failures, cached, 0, 0, 0, 0, 0, picodollars(Decimal(cost)) or 0, 0, 0]
+    money = picodollars(Decimal(cost)) or 0
+    sums = [calls, failures, cached, 0, 0, 0, 0, 0, money, 0, 0, 0, 0, 0, 0, 0]
     took = seconds or [2.0] * (calls - failures - cached)
     return Cell(sums, Sketch.of(took))
 
@@ -182,7 +183,8 @@ def ordinary_hour(
     cost = sum(
         draw.lognormvariate(math.log(dollars * dearer), 0.5) for _ in range(calls - failures)
     )
-    sums = [calls, failures, 0, 0, 0, 0, 0, 0, picodollars(Decimal(cost)) or 0, 0, 0]
+    money = picodollars(Decimal(cost)) or 0
+    sums = [calls, failures, 0, 0, 0, 0, 0, 0, money, 0, 0, 0, 0, 0, 0, 0]
     return Cell(sums, Sketch.of(seconds))
 
 

@@ -106,6 +106,11 @@ def test_finished_call_is_a_row(store_path: Path) -> None:
         "cost_usd": Decimal("0.00123"),
         "cached_tier": None,
         "saved_usd": None,
+        "plain_usd": Decimal(0),
+        # The result does not say.
+        "prompt_cache_saved_usd": None,
+        "batch_saved_usd": Decimal(0),
+        "fallback_saved_usd": Decimal(0),
     }
 
 

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from claude_force.assembly.caller import new_id
 from claude_force.assembly.layers import build_spending
+from claude_force.cache.answers import shared_response
 from claude_force.cache.fingerprint import request_key
+from claude_force.domain.discounts import Discounts
 from claude_force.domain.errors import CallError, ClaudeForceError, InputError, RunStoppedError
 from claude_force.domain.events import AttemptStarted
 from claude_force.domain.messages import API_VERSION, CallContext
 from claude_force.domain.results import AgentOutcome
 from claude_force.pricing.catalogue import PriceCatalogue
+from claude_force.pricing.prompt_cache_saving import saving_usd
 from claude_force.provider.ask import ask
 from claude_force.provider.batches_api import encode_item
 from claude_force.provider.cached import CachedClient
@@ -49,6 +52,15 @@ class BatchPrices(PriceCatalogue):
         """What the requests cost together in a batch, or None where no price of ``model`` is known."""
         cost = await super().cost_usd(model, usages, at=at)
         return None if cost is None else cost * _HALF
+
+    def discounts(
+        self, model: str, usage: Usage, cost_usd: Decimal | None, *, at: datetime
+    ) -> Discounts | None:
+        """What a batch left out of the bill of one request that is priced, and what the prompt cache did."""
+        tariff = None if cost_usd is None else self.tariff(model, at=at)
+        if cost_usd is None or tariff is None:
+            return None
+        return Discounts(prompt_cache_usd=saving_usd(usage, tariff), batch_usd=cost_usd)
 
 
 @dataclass(slots=True)
@@ -189,10 +201,10 @@ class BatchedCalls:
         response, error = result.response, result.error
         cost: Decimal | None = Decimal(0)
         if response is not None:
-            cost = await self._prices.cost_usd(
-                response.model, (response.usage,), at=datetime.now(UTC)
-            )
-            response = replace(response, cost_usd=cost)
+            now = datetime.now(UTC)
+            cost = await self._prices.cost_usd(response.model, (response.usage,), at=now)
+            discounts = self._prices.discounts(response.model, response.usage, cost, at=now)
+            response = replace(response, cost_usd=cost, discounts=discounts)
             if cached is not None:
                 cached.keep(one.request, response)
         if spending is not None and one.reservation is not None:
@@ -221,4 +233,4 @@ class BatchedCalls:
             )
             if response is not None and response.cached is None:
                 # What a second call of the same gets was paid for by the first.
-                response = replace(response, cost_usd=Decimal(0))
+                response = shared_response(response)

@@ -81,8 +81,10 @@ def build_chain(
     spending = build_spending(budgets, catalogue, state_folder)
     metered = MeteredClient(resilient, catalogue=catalogue, spending=spending)
     if not prompt_cache.enabled:
-        return FallbackClient(metered)
-    return FallbackClient(build_prompt_cached(metered, prompt_cache, catalogue))
+        return FallbackClient(metered, catalogue=catalogue)
+    return FallbackClient(
+        build_prompt_cached(metered, prompt_cache, catalogue), catalogue=catalogue
+    )
 
 
 def build_prompt_cached(
@@ -161,21 +163,19 @@ def build_cached(
     folder: Path,
     secret: str | None,
     redis_url: str | None = None,
+    semantic: bool = False,
+    embedder: Embedder | None = None,
 ) -> ModelClient:
     """``inner`` behind the response cache in ``folder``, and in Redis where ``redis_url`` names a server.
 
     With ``semantic`` a miss is answered by similarity, where the call allows it; ``embedder`` goes before our own.
     """
-    semantic: bool = False,
-    embedder: Embedder | None = None,
     from claude_force.cache.machine_lock import MachineLock
     from claude_force.cache.policy import shares_failure
     from claude_force.cache.single_flight import SingleFlight
     from claude_force.provider.cached import CachedClient
 
     store = build_store(settings, folder=folder, secret=secret, redis_url=redis_url)
-    leases = None
-    if redis_url is not None:
     if semantic:
         from claude_force.assembly.semantic import build_semantic
 
@@ -188,6 +188,8 @@ def build_cached(
             secret=secret,
             embedder=embedder,
         )
+    leases = None
+    if redis_url is not None:
         from claude_force.cache.redis_leases import RedisLeases
         from claude_force.storage.redis_link import RedisLink
 

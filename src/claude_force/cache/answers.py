@@ -75,7 +75,8 @@ def entry_of(
         fields=request_fields(request, origin),
         input_tokens=usage.total_input_tokens,
         output_tokens=usage.output_tokens,
-        cost_usd=None if response.cost_usd is None else str(response.cost_usd),
+        cost_usd=_text(response.cost_usd),
+        plain_usd=_text(response.plain_usd),
     )
 
 
@@ -86,7 +87,8 @@ def response_of(found: Found) -> MessageResponse | None:
     """
     try:
         answer = _DECODER.decode(found.entry.body)
-        saved_usd = None if found.entry.cost_usd is None else Decimal(found.entry.cost_usd)
+        saved_usd = _amount(found.entry.cost_usd)
+        plain_usd = _amount(found.entry.plain_usd)
     except (msgspec.MsgspecError, ArithmeticError):
         return None
     plain, written_5m, written_1h, read, output = answer.usage
@@ -106,7 +108,7 @@ def response_of(found: Found) -> MessageResponse | None:
         request_id=answer.request_id,
         attempts=0,
         cost_usd=NOTHING_PAID,
-        cached=CacheHit(found.tier, found.age_seconds, found.stale, saved_usd),
+        cached=CacheHit(found.tier, found.age_seconds, found.stale, saved_usd, plain_usd),
     )
 
 
@@ -117,8 +119,17 @@ def shared_response(response: MessageResponse) -> MessageResponse:
         attempts=0,
         cost_usd=NOTHING_PAID,
         lost_usages=(),
-        cached=CacheHit("memory", 0.0, saved_usd=response.cost_usd),
+        discounts=None,
+        cached=CacheHit("memory", 0.0, saved_usd=response.cost_usd, plain_usd=response.plain_usd),
     )
+
+
+def _text(amount_usd: Decimal | None) -> str | None:
+    return None if amount_usd is None else str(amount_usd)
+
+
+def _amount(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
 
 
 def request_id_of(entry: CacheEntry) -> str | None:

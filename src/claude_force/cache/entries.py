@@ -40,6 +40,8 @@ class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     output_tokens: int = 0
     # Dollars that the answer cost, as text of a Decimal; None where no price is known.
     cost_usd: str | None = None
+    # The same without the discounts of prompt cache, batch and fallback; None where they are not known.
+    plain_usd: str | None = None
 
     @property
     def size_bytes(self) -> int:

@@ -22,7 +22,7 @@ _KEPT: Final = 256
 class RecentRequest:
     """One request that was seen: its key, and the answer that its entry was last decoded to."""
 
-    __slots__ = ("_answer", "_entry", "_messages", "_request", "_saved_usd", "key")
+    __slots__ = ("_answer", "_entry", "_messages", "_plain_usd", "_request", "_saved_usd", "key")
 
     def __init__(self, request: MessageRequest, key: CacheKey) -> None:
         # Holds the objects whose identity it is found by.
@@ -32,6 +32,7 @@ class RecentRequest:
         self._entry: CacheEntry | None = None
         self._answer: MessageResponse | None = None
         self._saved_usd: Decimal | None = None
+        self._plain_usd: Decimal | None = None
 
     def is_of(self, request: MessageRequest) -> bool:
         """True where ``request`` asks the same; mostly by identity of its parts."""
@@ -44,7 +45,8 @@ class RecentRequest:
             self._answer = response_of(found)
             self._entry = entry
             hit = None if self._answer is None else self._answer.cached
-            self._saved_usd = None if hit is None else hit.saved_usd
+            if hit is not None:
+                self._saved_usd, self._plain_usd = hit.saved_usd, hit.plain_usd
             return self._answer
         answer = self._answer
         # By hand: dataclasses.replace takes three times as long, and this runs at every hit.
@@ -58,7 +60,9 @@ class RecentRequest:
             request_id=answer.request_id,
             attempts=0,
             cost_usd=NOTHING_PAID,
-            cached=CacheHit(found.tier, found.age_seconds, found.stale, self._saved_usd),
+            cached=CacheHit(
+                found.tier, found.age_seconds, found.stale, self._saved_usd, self._plain_usd
+            ),
         )
 
 

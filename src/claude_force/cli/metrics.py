@@ -18,6 +18,7 @@ from claude_force.cli.metrics_options import (
     since_option,
     tell_how,
 )
+from claude_force.cli.metrics_savings import savings
 from claude_force.cli.options import config_option
 from claude_force.cli.render import dollars, print_json
 from claude_force.config.environment import read_environment
@@ -69,6 +70,9 @@ def summary(  # noqa: PLR0917 - click passes options by name
             prompt_cache_usd=None if saved is None else f"about {dollars(saved)}",
         )
     tell_how(answer, explain=explain)
+
+
+metrics.add_command(savings)
 
 
 @metrics.command()

@@ -157,8 +157,9 @@ def call_json(call: CallRow) -> dict[str, Any]:
     values["ended_at"] = datetime.fromtimestamp(call.ended_at, UTC).isoformat(
         timespec="milliseconds"
     )
-    for name in ("cost_usd", "saved_usd"):
-        values[name] = None if values[name] is None else _plain(values[name])
+    for name in values:
+        if name.endswith("_usd") and values[name] is not None:
+            values[name] = _plain(values[name])
     return values
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
+    from claude_force.domain.discounts import Discounts
     from claude_force.domain.messages import MessageResponse
 
 
@@ -177,6 +178,8 @@ class CallError(ClaudeForceError):
         self.usages = tuple(usages)
         # Dollars for them; None while nobody has priced them, or no price is known.
         self.cost_usd: Decimal | None = None
+        # What made them cheaper than asked plainly; None as above.
+        self.discounts: Discounts | None = None
         # Requests sent.
         self.attempts = attempts
         # The agent that asked; filled in where it is known.

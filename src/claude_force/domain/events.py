@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from claude_force.domain.discounts import NO_DISCOUNTS, Discounts
 from claude_force.domain.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class CallFailed:
     attempts: int = 0
     usage: Usage = NO_USAGE
     cost_usd: Decimal | None = NOTHING_SPENT
+    # What made those requests cheaper than asked plainly; None where a price is not known.
+    discounts: Discounts | None = NO_DISCOUNTS
 
 
 @dataclass(frozen=True, slots=True)

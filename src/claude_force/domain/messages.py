@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from claude_force.domain.companions import Seat
+    from claude_force.domain.discounts import Discounts
     from claude_force.domain.usage import Usage
 
 # The version that the API publishes since October 2026; it refuses sampling parameters.
@@ -62,7 +63,6 @@ NO_CACHE: Final = CacheUse(read=False, write=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SemanticUse:
     """That a call may be answered with the answer to a similar task."""
 
@@ -72,6 +72,7 @@ class SemanticUse:
     threshold: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallContext:
     """What a call carries beside the wire request. It is neither sent nor part of a cache key."""
 
@@ -89,9 +90,9 @@ class CallContext:
     # Deadline for the whole call in seconds, retries and their waits included; None takes the client's default.
     timeout_seconds: float | None = None
     cache: CacheUse = USE_CACHE
-    # Ids of models to ask, in this order, when the request's own cannot answer.
     # Set for a call of an agent that the semantic cache is switched on for.
     semantic: SemanticUse | None = None
+    # Ids of models to ask, in this order, when the request's own cannot answer.
     fallback: tuple[str, ...] = ()
     # Its place among the calls that are made together with it; None for a call on its own.
     seat: Seat | None = None
@@ -114,7 +115,6 @@ class MessageRequest:
     context: CallContext = field(default_factory=CallContext, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SemanticMatch:
     """The task that an answer was really given to, where it is not the one that was asked."""
@@ -124,6 +124,7 @@ class SemanticMatch:
     similarity: float
 
 
+@dataclass(frozen=True, slots=True)
 class CacheHit:
     """Where an answer came from, when it was not paid for this time."""
 
@@ -133,11 +134,11 @@ class CacheHit:
     stale: bool = False
     # Dollars that the answer cost when it was paid for; None where no price was known.
     saved_usd: Decimal | None = None
-
     # The same without the discounts of that time; None where they are not known.
     plain_usd: Decimal | None = None
     # Set where the tier is "semantic".
     match: SemanticMatch | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageResponse:
@@ -159,10 +160,19 @@ class MessageResponse:
     lost_usages: tuple[Usage, ...] = ()
     # Dollars for ``usage`` and ``lost_usages``; None while nobody has priced it, or no price is known.
     cost_usd: Decimal | None = None
+    # What made it cheaper than asked plainly; None while nobody has priced it, or a price is not known.
+    discounts: Discounts | None = None
     # Set by a cache; None for an answer of the API.
     cached: CacheHit | None = None
     # The model that was asked first, when another one had to answer; None for the ordinary case.
     fallback_from: str | None = None
+
+    @property
+    def plain_usd(self) -> Decimal | None:
+        """Dollars that it would have cost without any discount; None where that is not known."""
+        if self.cost_usd is None or self.discounts is None:
+            return None
+        return self.cost_usd + self.discounts.total_usd
 
     @property
     def complete(self) -> bool:

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 # Start, agent, model, workflow; names as their numbers.
 CellKey: TypeAlias = tuple[int, int, int, int]
 # The columns of a stored call that a cell is made of.
-Measured: TypeAlias = tuple[float, int, int, int, int, int, int, int, int | None, int | None]
+Measured: TypeAlias = tuple[
+    float, int, int, int, int, int, int, int, int | None, int | None, int, int | None, int, int
+]
 
 MEASURED_COLUMNS: Final = (
     "seconds, attempts, error_kind, cached_tier, input_tokens, output_tokens, "
-    "cache_read_tokens, cache_write_tokens, cost, saved"
+    "cache_read_tokens, cache_write_tokens, cost, saved, plain, prompt_cache_saved, batch_saved, fallback_saved"
 )
 
 
@@ -52,22 +54,45 @@ class Cell:
 def cell_of(calls: Sequence[Measured]) -> Cell:
     """What calls come to."""
     columns = list(zip(*calls, strict=True))
-    seconds, attempts, errors, tiers, *tokens, costs, saved = columns
+    (
+        seconds,
+        attempts,
+        errors,
+        tiers,
+        *tokens,
+        costs,
+        saved,
+        plain,
+        by_prefix,
+        by_batch,
+        by_model,
+    ) = columns
     cell = Cell()
     cell.sums = [
         len(calls),
-        sum(error != 0 for error in errors),
-        sum(tier != 0 for tier in tiers),
-        sum(count - 1 for count in attempts if count > 1),
+        len(calls) - errors.count(0),
+        len(calls) - tiers.count(0),
+        # Of each call all but the first; 0 for a call that sent none.
+        sum(attempts) - len(calls) + attempts.count(0),
         *map(sum, tokens),
-        sum(cost for cost in costs if cost is not None),
+        sum(filter(None, costs)),
         costs.count(None),
-        sum(amount for amount in saved if amount is not None),
+        sum(filter(None, saved)),
+        sum(plain),
+        sum(filter(None, by_prefix)),
+        sum(by_batch),
+        sum(by_model),
+        by_prefix.count(None),
     ]
+    ordinary = not any(errors) and not any(tiers)
     cell.latency = Sketch.of(
-        took
-        for took, error, tier in zip(seconds, errors, tiers, strict=True)
-        if error == 0 and tier == 0
+        seconds
+        if ordinary
+        else (
+            took
+            for took, error, tier in zip(seconds, errors, tiers, strict=True)
+            if error == 0 and tier == 0
+        )
     )
     return cell
 

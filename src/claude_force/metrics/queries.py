@@ -119,7 +119,7 @@ Calls: TypeAlias = "tuple[CallRow, ...]"
 
 def totals_of(cell: Cell) -> Totals:
     """The sums of a cell, with its percentiles."""
-    calls, failures, cached, retries, *tokens, cost, unpriced, saved = cell.sums
+    calls, failures, cached, retries, *tokens, cost, unpriced, saved = cell.sums[:11]
     input_tokens, output_tokens, read_tokens, written_tokens = tokens
     p50, p95, p99 = cell.latency.quantiles(0.5, 0.95, 0.99)
     return Totals(

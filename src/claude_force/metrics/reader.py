@@ -18,7 +18,8 @@ from claude_force.metrics.queries import (
     start_of,
     totals_of,
 )
-from claude_force.metrics.schema import DAY_SECONDS
+from claude_force.metrics.savings import savings_of
+from claude_force.metrics.schema import DAY_SECONDS, first_id
 from claude_force.metrics.source import CALL_COLUMNS, CallSource, agent_condition
 from claude_force.storage.query_cache import QueryCache
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from claude_force.metrics.queries import Calls, Dimension, Groups
+    from claude_force.metrics.queries import Calls, Dimension, Groups, Listing
     from claude_force.metrics.rows import CallRow
+    from claude_force.metrics.savings import Savings
 
 T = TypeVar("T")
 
@@ -77,17 +79,32 @@ class MetricsReader:
         query = ("grouped", tuple(by), since, agent)
         return self._answer(query, since, lambda: self._grouped(tuple(by), since, agent))
 
+    def savings(
+        self, since_seconds: float | None = None, *, agent: str | None = None
+    ) -> Answer[Savings]:
+        """What the calls would have cost without response cache, prompt cache, batches and fallbacks.
+
+        Read from roll-ups, so also of calls that are not kept one by one any more.
+        """
+        since = start_of(since_seconds, self._wall_clock())
+
+        def find() -> tuple[Savings, str]:
+            cells, read = self._cells_by((), since, agent)
+            return savings_of(cells.get((), Cell())), read
+
+        return self._answer(("savings", since, agent), since, find)
+
     def slowest(
         self, since_seconds: float | None = None, *, limit: int = 10, agent: str | None = None
     ) -> Answer[Calls]:
         """The calls that took longest, whether they failed or not; only those that are kept one by one."""
-        return self._listing("1 = 1", "seconds DESC", since_seconds, limit, agent)
+        return self._listing("slowest", since_seconds, limit, agent)
 
     def failures(
         self, since_seconds: float | None = None, *, limit: int = 10, agent: str | None = None
     ) -> Answer[Calls]:
         """The calls that failed last, the newest first; only those that are kept one by one."""
-        return self._listing("error_kind <> 0", "ended_ms DESC", since_seconds, limit, agent)
+        return self._listing("failures", since_seconds, limit, agent)
 
     def failure_counts(
         self, since_seconds: float | None = None, *, agent: str | None = None
@@ -100,14 +117,14 @@ class MetricsReader:
     def rows(self, since_seconds: float | None = None) -> Iterator[CallRow]:
         """Every call that is kept, the oldest first, read in pages while they are used."""
         since = start_of(since_seconds, self._wall_clock())
-        last = (since * 1000, 0)
+        first = first_id(since * 1000)
         while True:
             with self._lock:
-                page = self._source.page(last) if self._source.opened() else []
+                page = self._source.page(first) if self._source.opened() else []
             if not page:
                 return
             yield from (row for _, row in page)
-            last = page[-1][0]
+            first = page[-1][0] + 1
 
     def cells(
         self, since: int, until: int, *, by_hour: bool = False
@@ -135,8 +152,8 @@ class MetricsReader:
             if not self._source.opened():
                 return Cell()
             rows = self._source.execute(
-                f"SELECT {MEASURED_COLUMNS} FROM calls WHERE ended_ms >= ?",
-                int((self._wall_clock() - since_seconds) * 1000),
+                f"SELECT {MEASURED_COLUMNS} FROM calls WHERE id >= ?",
+                first_id(int((self._wall_clock() - since_seconds) * 1000)),
             )
         return cell_of(rows) if rows else Cell()
 
@@ -175,8 +192,17 @@ class MetricsReader:
     def _grouped(
         self, by: tuple[Dimension, ...], since: int, agent: str | None
     ) -> tuple[Groups, str]:
+        groups, read = self._cells_by(by, since, agent)
+        found = [self._group(by, key, cell) for key, cell in groups.items()]
+        found.sort(key=_order)
+        return tuple(found), read
+
+    def _cells_by(
+        self, by: tuple[Dimension, ...], since: int, agent: str | None
+    ) -> tuple[dict[tuple[int, ...], Cell], str]:
+        """Sums by what calls have in common, as numbers, and what was read."""
         if not self._source.opened():
-            return (), "nothing"
+            return {}, "nothing"
         places = tuple(_PLACES[dimension] for dimension in by)
         parts = cover(
             since,
@@ -197,29 +223,31 @@ class MetricsReader:
                 else:
                     group.merge(cell)
                 count_by_table[part.table] = count_by_table.get(part.table, 0) + 1
-        found = [self._group(by, key, cell) for key, cell in groups.items()]
-        found.sort(key=_order)
         read = ", ".join(f"{count:,} cells of {table}" for table, count in count_by_table.items())
-        return tuple(found), read or "nothing"
+        return groups, read or "nothing"
 
     def _listing(
-        self, where: str, order: str, since_seconds: float | None, limit: int, agent: str | None
+        self, listing: Listing, since_seconds: float | None, limit: int, agent: str | None
     ) -> Answer[Calls]:
         since = start_of(since_seconds, self._wall_clock())
-        query = ("listing", where, order, since, limit, agent)
-        return self._answer(
-            query, since, lambda: self._list_calls(where, order, since, limit, agent)
-        )
+        query = ("listing", listing, since, limit, agent)
+        return self._answer(query, since, lambda: self._list_calls(listing, since, limit, agent))
 
     def _list_calls(
-        self, where: str, order: str, since: int, limit: int, agent: str | None
+        self, listing: Listing, since: int, limit: int, agent: str | None
     ) -> tuple[Calls, str]:
         if not self._source.opened():
             return (), "nothing"
         condition, values = agent_condition(agent)
+        # Failures are few, and have an index of their times.
+        where, order = (
+            ("error_kind <> 0 AND ended_ms >= ?", "ended_ms DESC")
+            if listing == "failures"
+            else ("id >= ?", "seconds DESC")
+        )
         rows = self._source.execute(
-            f"SELECT {CALL_COLUMNS} FROM calls WHERE {where} AND ended_ms >= ?{condition} ORDER BY {order} LIMIT ?",
-            since * 1000,
+            f"SELECT {CALL_COLUMNS} FROM calls WHERE {where}{condition} ORDER BY {order} LIMIT ?",
+            since * 1000 if listing == "failures" else first_id(since * 1000),
             *values,
             limit,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from claude_force.metrics.cells import day_of
-from claude_force.metrics.schema import DAY_SECONDS
+from claude_force.metrics.schema import DAY_SECONDS, first_id
 from claude_force.metrics.writing import transaction
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def sweep(connection: sqlite3.Connection, before: int) -> None:
 
 
 def _remove_some(connection: sqlite3.Connection, table: str, before: int) -> int:
-    column, bound = ("ended_ms", before * 1000) if table == "calls" else ("start", before)
+    column, bound = ("id", first_id(before * 1000)) if table == "calls" else ("start", before)
     key = "id" if table == "calls" else "(start, agent, model, workflow)"
     chosen = key.strip("()")
     with transaction(connection):

@@ -5,17 +5,21 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from claude_force.domain.discounts import NO_DISCOUNTS
 from claude_force.domain.events import CallFailed, CallFinished, RunFinished, RunStarted
-from claude_force.domain.usage import NO_USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from claude_force.domain.discounts import Discounts
     from claude_force.domain.events import Event
+    from claude_force.domain.messages import CacheHit
 
 _NOTHING: Final = Decimal(0)
 # Runs that never told their end, because they were cancelled, are forgotten beyond this many.
 _MOST_RUNS: Final = 1000
+_NO_DISCOUNT: Final = (_NOTHING, _NOTHING, _NOTHING)
+_NOT_COMPARED: Final = (None, _NOTHING, _NOTHING)
 
 
 # A tuple, not a dataclass: it is made for every call, at a fifth of the price.
@@ -51,6 +55,13 @@ class CallRow(NamedTuple):
     cached_tier: str | None = None
     # What the cached answer cost when it was paid for; None where that is not known, or nothing was cached.
     saved_usd: Decimal | None = None
+    # The same without prompt cache, batch and fallback; 0 for what was not cached.
+    plain_usd: Decimal = _NOTHING
+    # Dollars by which prompt cache, batch and fallback made the call cheaper than asked plainly. The first is None where
+    # that is not known, of a cached answer too; then nothing in this row can be compared.
+    prompt_cache_saved_usd: Decimal | None = None
+    batch_saved_usd: Decimal = _NOTHING
+    fallback_saved_usd: Decimal = _NOTHING
 
     @property
     def ok(self) -> bool:
@@ -76,17 +87,18 @@ class RowMaker:
     def rows(self, heard: Iterable[Heard]) -> Iterator[CallRow]:
         """A row for every call that ended."""
         for ended_at, event, first_text_seconds in heard:
-            match event:
-                case CallFinished():
-                    yield self._finished(ended_at, event, first_text_seconds)
-                case CallFailed():
-                    yield self._failed(ended_at, event, first_text_seconds)
-                case RunStarted():
-                    self._begin(event)
-                case RunFinished():
-                    self._workflow_by_run.pop(event.run_id, None)
-                case _:
-                    pass
+            if isinstance(event, CallFinished):
+                yield (
+                    self._finished(ended_at, event, first_text_seconds)
+                    if event.result.cached is None
+                    else self._cached(ended_at, event, event.result.cached)
+                )
+            elif isinstance(event, CallFailed):
+                yield self._failed(ended_at, event, first_text_seconds)
+            elif isinstance(event, RunStarted):
+                self._begin(event)
+            elif isinstance(event, RunFinished):
+                self._workflow_by_run.pop(event.run_id, None)
 
     def _begin(self, event: RunStarted) -> None:
         workflows = self._workflow_by_run
@@ -98,10 +110,39 @@ class RowMaker:
         return None if run_id is None else self._workflow_by_run.get(run_id)
 
     def _finished(self, ended_at: float, event: CallFinished, first_text: float | None) -> CallRow:
+        result, run_id = event.result, event.run_id
+        usage = sum(result.lost_usages, result.usage) if result.lost_usages else result.usage
+        # Made as the tuple that it is: the constructor, which takes names too, costs twice as much.
+        return tuple.__new__(
+            CallRow,
+            (
+                ended_at,
+                event.call_id,
+                result.agent_name,
+                result.model,
+                result.requested_model,
+                result.seconds,
+                result.attempts,
+                None if run_id is None else self._workflow_by_run.get(run_id),
+                run_id,
+                event.step_id,
+                None,
+                first_text,
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cache_read_tokens,
+                usage.cache_write_tokens,
+                result.cost_usd,
+                None,
+                None,
+                _NOTHING,
+                *_discounted(result.cost_usd, result.discounts),
+            ),
+        )
+
+    def _cached(self, ended_at: float, event: CallFinished, hit: CacheHit) -> CallRow:
         result = event.result
-        hit = result.cached
-        # The tokens of a cached answer were billed when it was paid for.
-        usage = NO_USAGE if hit is not None else sum(result.lost_usages, result.usage)
+        plain = hit.saved_usd if hit.plain_usd is None else hit.plain_usd
         return CallRow(
             ended_at,
             event.call_id,
@@ -109,19 +150,15 @@ class RowMaker:
             result.model,
             result.requested_model,
             result.seconds,
-            result.attempts if hit is None else 0,
-            self._workflow(event.run_id),
-            event.run_id,
-            event.step_id,
-            None,
-            first_text if hit is None else None,
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_tokens,
-            usage.cache_write_tokens,
-            result.cost_usd if hit is None else _NOTHING,
-            None if hit is None else hit.tier,
-            None if hit is None else hit.saved_usd,
+            # Nothing was sent, and its tokens were billed when it was paid for.
+            attempts=0,
+            workflow_name=self._workflow(event.run_id),
+            run_id=event.run_id,
+            step_id=event.step_id,
+            cached_tier=hit.tier,
+            saved_usd=hit.saved_usd,
+            plain_usd=_NOTHING if plain is None else plain,
+            prompt_cache_saved_usd=None if plain is None else _NOTHING,
         )
 
     def _failed(self, ended_at: float, event: CallFailed, first_text: float | None) -> CallRow:
@@ -144,4 +181,19 @@ class RowMaker:
             usage.cache_read_tokens,
             usage.cache_write_tokens,
             event.cost_usd,
+            None,
+            None,
+            _NOTHING,
+            *_discounted(event.cost_usd, event.discounts),
         )
+
+
+def _discounted(
+    cost_usd: Decimal | None, discounts: Discounts | None
+) -> tuple[Decimal | None, Decimal, Decimal]:
+    """The last three columns of a row."""
+    if discounts is NO_DISCOUNTS and cost_usd is not None:
+        return _NO_DISCOUNT
+    if discounts is None or cost_usd is None:
+        return _NOT_COMPARED
+    return discounts.prompt_cache_usd, discounts.batch_usd, discounts.fallback_usd

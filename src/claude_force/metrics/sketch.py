@@ -6,6 +6,8 @@ import math
 import sys
 from array import array
 from bisect import bisect_left
+from collections import Counter
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
@@ -57,8 +59,8 @@ class Sketch:
     def of(cls, seconds: Iterable[float]) -> Sketch:
         """The sketch of these durations."""
         counts = array("I", bytes(_LANE_BYTES * (_LAST + 1)))
-        for value in seconds:
-            counts[_bucket(value)] += 1
+        for bucket, count in Counter(map(_bucket, seconds)).items():
+            counts[bucket] = count
         return cls(int.from_bytes(_little(counts), "little"))
 
     def merge(self, other: Sketch) -> None:
@@ -129,13 +131,9 @@ def _decode(stored: bytes) -> int:
     return int.from_bytes(lanes, "little") << _LANE_BITS * first
 
 
-def _bucket(seconds: float) -> int:
-    # Written so that NaN falls into the first bucket, as nothing else would catch it.
-    if not seconds > SMALLEST_SECONDS:
-        return 0
-    if seconds >= LARGEST_SECONDS:
-        return _LAST
-    return math.ceil(math.log(seconds / SMALLEST_SECONDS) / _LOG_RATIO)
+# The first bucket whose upper end a duration does not exceed. A search in a list is quicker than a logarithm, because
+# nothing of it is Python; NaN, which exceeds nothing, falls into the first bucket.
+_bucket = partial(bisect_left, [SMALLEST_SECONDS * _RATIO**bucket for bucket in range(_LAST)])
 
 
 def _value(bucket: int) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from claude_force.metrics.cells import MEASURED_COLUMNS, Cell, cell_of, hour_of
 from claude_force.metrics.rows import CallRow
-from claude_force.metrics.schema import SCHEMA, SUMS, dollars
+from claude_force.metrics.schema import SCHEMA, SUMS, dollars, first_id
 from claude_force.metrics.sketch import Sketch
 from claude_force.storage.database import open_database
 from claude_force.storage.errors import StorageError
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
 CALL_COLUMNS: Final = (
     "ended_ms, call_id, agent, model, requested_model, seconds, attempts, workflow, run_id, step_id, error_kind, "
-    "first_text_seconds, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost, cached_tier, saved"
+    "first_text_seconds, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost, cached_tier, saved, "
+    "plain, prompt_cache_saved, batch_saved, fallback_saved"
 )
 
 _ROWS_AT_ONCE: Final = 1000
+# Later than any call, and its id is still a number of 64 bits.
+_LAST_SECOND: Final = 2**32
 
 
 class CallSource:
@@ -77,9 +80,9 @@ class CallSource:
     ) -> Iterator[tuple[int, int, int, int, Cell]]:
         rows = self.execute(
             f"SELECT agent, model, workflow, {MEASURED_COLUMNS} FROM calls "
-            f"WHERE ended_ms >= ? AND ended_ms < ?{condition}",
-            part.since * 1000,
-            part.until * 1000,
+            f"WHERE id >= ? AND id < ?{condition}",
+            first_id(part.since * 1000),
+            first_id(min(part.until, _LAST_SECOND) * 1000),
             *values,
         )
         calls: dict[tuple[int, int, int], list[Any]] = {}
@@ -88,19 +91,19 @@ class CallSource:
         for key, measured in calls.items():
             yield hour_of(part.since), *key, cell_of(measured)
 
-    def page(self, last: tuple[int, int]) -> list[tuple[tuple[int, int], CallRow]]:
-        """The calls after this one, the oldest first, each with its place; a place is a time and a number."""
+    def page(self, first: int) -> list[tuple[int, CallRow]]:
+        """The calls from this id on, the oldest first, each with its id."""
         rows = self.execute(
-            f"SELECT id, {CALL_COLUMNS} FROM calls WHERE (ended_ms, id) > (?, ?) "
-            f"ORDER BY ended_ms, id LIMIT {_ROWS_AT_ONCE}",
-            *last,
+            f"SELECT id, {CALL_COLUMNS} FROM calls WHERE id >= ? ORDER BY id LIMIT {_ROWS_AT_ONCE}",
+            first,
         )
-        return [((values[0], row_id), self.row(values)) for row_id, *values in rows]
+        return [(row_id, self.row(values)) for row_id, *values in rows]
 
     def row(self, values: Sequence[Any]) -> CallRow:
         """The call that CALL_COLUMNS were read of."""
         ended_ms, call_id, agent, model, requested, seconds, attempts, workflow, *rest = values
-        run_id, step_id, error_kind, first_text, *tokens, cost, tier, saved = rest
+        run_id, step_id, error_kind, first_text, *tokens, cost, tier, saved = rest[:11]
+        plain, by_prefix, by_batch, by_model = rest[11:]
         input_tokens, output_tokens, read_tokens, written_tokens = tokens
         return CallRow(
             ended_ms / 1000,
@@ -122,6 +125,10 @@ class CallSource:
             None if cost is None else dollars(cost),
             self.name(tier) or None,
             None if saved is None else dollars(saved),
+            dollars(plain),
+            None if by_prefix is None else dollars(by_prefix),
+            dollars(by_batch),
+            dollars(by_model),
         )
 
     def name(self, number: int) -> str:

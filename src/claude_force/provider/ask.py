@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from claude_force.domain.discounts import NO_DISCOUNTS
 from claude_force.domain.errors import CallError, ClaudeForceError
 from claude_force.domain.events import NOTHING_SPENT, CallFailed, CallFinished, CallStarted
 from claude_force.domain.results import AgentResult
@@ -71,8 +72,12 @@ def _failure(request: MessageRequest, error: ClaudeForceError, seconds: float) -
     )
     if not isinstance(error, CallError):
         return failed
-    cost = error.cost_usd if error.usages else NOTHING_SPENT
-    return replace(failed, attempts=error.attempts, usage=error.usage, cost_usd=cost)
+    cost, discounts = (
+        (error.cost_usd, error.discounts) if error.usages else (NOTHING_SPENT, NO_DISCOUNTS)
+    )
+    return replace(
+        failed, attempts=error.attempts, usage=error.usage, cost_usd=cost, discounts=discounts
+    )
 
 
 def _result(request: MessageRequest, response: MessageResponse, seconds: float) -> AgentResult:
@@ -86,6 +91,7 @@ def _result(request: MessageRequest, response: MessageResponse, seconds: float) 
         fallback_from=response.fallback_from,
         lost_usages=response.lost_usages,
         cost_usd=response.cost_usd,
+        discounts=response.discounts,
         cached=response.cached,
         attempts=response.attempts,
         seconds=seconds,

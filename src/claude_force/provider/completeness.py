@@ -16,6 +16,7 @@ def incomplete_answer(request: MessageRequest, response: MessageResponse) -> Inc
     error = IncompleteAnswerError(_what(request, response), response=response)
     error.agent_name = request.context.agent_name or None
     error.cost_usd = response.cost_usd
+    error.discounts = response.discounts
     return error
 
 

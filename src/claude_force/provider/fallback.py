@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from claude_force.domain.discounts import NO_DISCOUNTS, Discounts
 from claude_force.domain.errors import (
     CallError,
     CallTimeoutError,
@@ -16,10 +18,14 @@ from claude_force.domain.errors import (
 )
 from claude_force.domain.events import FellBack
 from claude_force.domain.results import total_cost_usd
+from claude_force.domain.usage import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from claude_force.domain.events import EventListener
     from claude_force.domain.messages import MessageRequest, MessageResponse
+    from claude_force.pricing.catalogue import PriceCatalogue
     from claude_force.provider.client import ModelClient
 
 _NOT_FOUND: Final = 404
@@ -35,10 +41,15 @@ class FallbackClient:
 
     The response names the model that answered, and in ``fallback_from`` the one that was asked; its cost has the
     failed calls in it.
+
+    Args:
+        inner: answers the requests.
+        catalogue: says what the answer would have cost at the model that was asked; None leaves that unknown.
     """
 
-    def __init__(self, inner: ModelClient) -> None:
+    def __init__(self, inner: ModelClient, *, catalogue: PriceCatalogue | None = None) -> None:
         self._inner = inner
+        self._catalogue = catalogue
 
     async def send(
         self, request: MessageRequest, on_event: EventListener | None = None
@@ -61,12 +72,51 @@ class FallbackClient:
                     on_event(FellBack(call_id, asked.model, following, error.kind, str(error)))
                 asked = replace(request, model=following)
             else:
-                return _answer(response, request, failures)
+                return self._answer(response, request, failures)
         raise AssertionError  # pragma: no cover - the last round returns or raises
 
     async def aclose(self) -> None:
         """Close the inner client."""
         await self._inner.aclose()
+
+    def _answer(
+        self, response: MessageResponse, request: MessageRequest, failures: list[CallError]
+    ) -> MessageResponse:
+        if not failures:
+            return response
+        return replace(
+            response,
+            fallback_from=request.model,
+            attempts=response.attempts + sum(error.attempts for error in failures),
+            lost_usages=(
+                *(usage for error in failures for usage in error.usages),
+                *response.lost_usages,
+            ),
+            cost_usd=total_cost_usd([response.cost_usd, *(_spent(error) for error in failures)]),
+            discounts=_total_discounts(
+                (
+                    response.discounts,
+                    self._difference(response, request.model),
+                    *(_discounts(error) for error in failures),
+                )
+            ),
+        )
+
+    def _difference(self, response: MessageResponse, requested_model: str) -> Discounts | None:
+        """What the answer would have cost more at the model that was asked, both without the prompt cache."""
+        if self._catalogue is None or response.cost_usd is None:
+            return None
+        # The price list is there: the answer is priced.
+        now = datetime.now(UTC)
+        requested = self._catalogue.tariff(requested_model, at=now)
+        answered = self._catalogue.tariff(response.model, at=now)
+        if requested is None or answered is None:
+            return None
+        plain = Usage(
+            input_tokens=response.usage.total_input_tokens,
+            output_tokens=response.usage.output_tokens,
+        )
+        return Discounts(fallback_usd=requested.cost_usd(plain) - answered.cost_usd(plain))
 
 
 def can_fall_back(error: CallError) -> bool:
@@ -76,31 +126,32 @@ def can_fall_back(error: CallError) -> bool:
     return isinstance(error, (RateLimitError, ServiceError, TransportError, CallTimeoutError))
 
 
-def _answer(
-    response: MessageResponse, request: MessageRequest, failures: list[CallError]
-) -> MessageResponse:
-    if not failures:
-        return response
-    return replace(
-        response,
-        fallback_from=request.model,
-        attempts=response.attempts + sum(error.attempts for error in failures),
-        lost_usages=(
-            *(usage for error in failures for usage in error.usages),
-            *response.lost_usages,
-        ),
-        cost_usd=total_cost_usd([response.cost_usd, *(_spent(error) for error in failures)]),
-    )
-
-
 def _with_all(error: CallError, failures: list[CallError]) -> CallError:
     """The last error, with what all attempts of all models took."""
     cost = total_cost_usd([_spent(failure) for failure in failures])
+    discounts = _total_discounts([_discounts(failure) for failure in failures])
     error.usages = tuple(usage for failure in failures for usage in failure.usages)
     error.attempts = sum(failure.attempts for failure in failures)
     error.cost_usd = cost
+    error.discounts = discounts
     return error
 
 
 def _spent(error: CallError) -> Decimal | None:
     return error.cost_usd if error.usages else _NOTHING
+
+
+def _discounts(error: CallError) -> Discounts | None:
+    return error.discounts if error.usages else NO_DISCOUNTS
+
+
+def _total_discounts(parts: Sequence[Discounts | None]) -> Discounts | None:
+    """The sum, or None if any part is unknown."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return Discounts(
+        prompt_cache_usd=sum((part.prompt_cache_usd for part in known), _NOTHING),
+        batch_usd=sum((part.batch_usd for part in known), _NOTHING),
+        fallback_usd=sum((part.fallback_usd for part in known), _NOTHING),
+    )

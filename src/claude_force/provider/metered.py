@@ -7,14 +7,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from claude_force.domain.discounts import NO_DISCOUNTS, Discounts
 from claude_force.domain.errors import CallError
 from claude_force.domain.events import AnswerStarted
+from claude_force.pricing.prompt_cache_saving import saving_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from claude_force.domain.events import Event, EventListener
     from claude_force.domain.messages import MessageRequest, MessageResponse
+    from claude_force.domain.usage import Usage
     from claude_force.pricing.catalogue import PriceCatalogue
     from claude_force.pricing.spending import Spending
     from claude_force.provider.client import ModelClient
@@ -28,7 +31,7 @@ def _now() -> datetime:
 
 
 class MeteredClient:
-    """A `ModelClient` that fills in ``cost_usd`` of answers and of errors, and keeps calls within budgets.
+    """A `ModelClient` that fills in ``cost_usd`` and ``discounts`` of answers and of errors, and keeps calls within budgets.
 
     The worst case of a call is reserved in every budget before it is sent, and replaced by what it really cost after.
     Without budgets the price list is loaded in a thread while the first answer is on its way, so that no request
@@ -114,8 +117,25 @@ class MeteredClient:
                 error.cost_usd = await self._catalogue.cost_usd(
                     request.model, error.usages, at=asked_at
                 )
+                error.discounts = self._discounts(request.model, error.usages, asked_at)
             raise
         usages = (response.usage, *response.lost_usages)
+        cost = await self._catalogue.cost_usd(response.model, usages, at=asked_at)
         return replace(
-            response, cost_usd=await self._catalogue.cost_usd(response.model, usages, at=asked_at)
+            response,
+            cost_usd=cost,
+            discounts=None if cost is None else self._discounts(response.model, usages, asked_at),
+        )
+
+    def _discounts(
+        self, model: str, usages: Sequence[Usage], asked_at: datetime
+    ) -> Discounts | None:
+        """What the prompt cache saved on requests that are priced already."""
+        if not any(usage.cache_read_tokens or usage.cache_write_tokens for usage in usages):
+            return NO_DISCOUNTS
+        tariff = self._catalogue.tariff(model, at=asked_at)
+        if tariff is None:
+            return None
+        return Discounts(
+            prompt_cache_usd=sum((saving_usd(usage, tariff) for usage in usages), _NOTHING)
         )
