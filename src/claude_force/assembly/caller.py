@@ -97,6 +97,7 @@ class Caller:
             semantic=self._runtime.semantic.use(call, definition),
             fallback=call.models_after(definition),
             seat=seat,
+            halt=stop,
         )
         if prepared is None:
             request = self.requests.request(call, definition, context)

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
+    from claude_force.domain.allowance import Allowance
     from claude_force.domain.companions import Seat
     from claude_force.domain.discounts import Discounts
+    from claude_force.domain.halting import Halt
     from claude_force.domain.usage import Usage
 
 # The version that the API publishes since October 2026; it refuses sampling parameters.
@@ -96,6 +98,10 @@ class CallContext:
     fallback: tuple[str, ...] = ()
     # Its place among the calls that are made together with it; None for a call on its own.
     seat: Seat | None = None
+    # Says when its run is stopped; None for a call that belongs to no run.
+    halt: Halt | None = None
+    # The budgets behind it; None where there are none.
+    allowance: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

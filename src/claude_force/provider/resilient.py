@@ -1,36 +1,27 @@
-"""Deadline, retries, governor and circuit breaker around one attempt."""
+"""Deadlines, retries, governor and circuit breaker around one attempt."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from claude_force.domain.errors import CallError, CallTimeoutError, CircuitOpenError
-from claude_force.domain.events import (
-    AnswerStarted,
-    AttemptFailed,
-    AttemptStarted,
-    LimitsSeen,
-    TextDelta,
-)
+from claude_force.domain.errors import BudgetExceededError, CallError, CallTimeoutError
 from claude_force.domain.tokens import estimate_tokens
 from claude_force.domain.usage import NO_USAGE
+from claude_force.provider.under_way import Attempt, CallUnderWay, billed
 from claude_force.resilience.rate_class import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from claude_force.domain.events import Event, EventListener
+    from claude_force.domain.events import EventListener
     from claude_force.domain.messages import MessageRequest, MessageResponse
-    from claude_force.domain.usage import Usage
     from claude_force.provider.client import ModelClient
     from claude_force.resilience.circuit_breakers import CircuitBreakers
     from claude_force.resilience.governor import Governor
     from claude_force.resilience.retries import RetryPolicy
-    from claude_force.resilience.slot import Slot
 
 
 class ResilientClient:
@@ -39,7 +30,8 @@ class ResilientClient:
     The deadline runs from the moment the call gets its first place among the concurrent ones: waiting in the queue
     of a large run is not the call's fault. A place is held by an attempt, never by a wait between two. An answer
     that broke off is dropped and asked for from scratch; its tokens are kept in ``lost_usages``. The breaker is
-    asked last, so that calls which waited for a place are not sent to a service that has gone down meanwhile.
+    asked last, so that calls which waited for a place are not sent to a service that has gone down meanwhile. When
+    the run of a call is stopped, the call waits for nothing any more.
 
     Args:
         inner: sends one request once.
@@ -48,6 +40,7 @@ class ResilientClient:
         origin: the base URL or platform; limits and breakers belong to it.
         policy: whether and when to send again.
         timeout_seconds: the deadline of a call whose context names none.
+        attempt_timeout_seconds: the deadline of a single attempt, from its sending; None leaves it what the call has.
         random_unit: a random number from 0 up to 1, for the jitter.
     """
 
@@ -60,6 +53,7 @@ class ResilientClient:
         origin: str,
         policy: RetryPolicy,
         timeout_seconds: float,
+        attempt_timeout_seconds: float | None = None,
         random_unit: Callable[[], float] = random.random,
     ) -> None:
         self._inner = inner
@@ -68,38 +62,41 @@ class ResilientClient:
         self._origin = origin
         self._policy = policy
         self._timeout_seconds = timeout_seconds
+        self._attempt_timeout_seconds = attempt_timeout_seconds
+        self._send_in_time = inner.send if attempt_timeout_seconds is None else self._send_timed
         self._random_unit = random_unit
 
     async def send(
         self, request: MessageRequest, on_event: EventListener | None = None
     ) -> MessageResponse:
         """The answer to one request; see `ModelClient.send`."""
-        timeout = request.context.timeout_seconds or self._timeout_seconds
-        deadline = _Deadline(timeout)
+        context = request.context
+        call = CallUnderWay(context.timeout_seconds or self._timeout_seconds, context.halt)
         estimate = Estimate(_prompt_tokens(request), request.max_tokens)
-        lost: list[Usage] = []
-        for number in count(1):
-            attempt = _Attempt(request.context.call_id, number, on_event)
-            try:
-                response = await self._send_once(request, attempt, deadline, estimate)
-            except CallError as error:
-                lost += error.usages
-                wait = self._policy.wait_seconds(
-                    error,
-                    attempt=number,
-                    remaining_seconds=deadline.remaining_seconds,
-                    random_unit=self._random_unit(),
-                )
-                attempt.failed(error, wait)
-                if wait is None:
-                    error.usages = tuple(lost)
-                    error.attempts = number if attempt.sent else number - 1
-                    raise
-                await asyncio.sleep(wait)
-                continue
-            if number == 1:
-                return response
-            return replace(response, attempts=number, lost_usages=tuple(lost))
+        try:
+            async with call.scope:
+                call.watch()
+                for number in count(1):
+                    call.attempt = attempt = Attempt(context.call_id, number, on_event)
+                    try:
+                        response = await self._send_once(request, attempt, call, estimate)
+                    except CallError as error:
+                        await self._wait_for_another(error, request, call)
+                    else:
+                        return response if number == 1 else call.answered(response)
+        except CallError as error:
+            call.close(error)
+            raise
+        except TimeoutError as error:
+            if not call.scope.expired():
+                raise
+            failure = call.timed_out()
+            call.attempt.failed(failure, None)
+            call.lost += failure.usages
+            call.close(failure)
+            raise failure from error
+        finally:
+            call.unwatch()
         raise AssertionError  # pragma: no cover - count() does not end
 
     async def aclose(self) -> None:
@@ -108,11 +105,7 @@ class ResilientClient:
         await self._inner.aclose()
 
     async def _send_once(
-        self,
-        request: MessageRequest,
-        attempt: _Attempt,
-        deadline: _Deadline,
-        estimate: Estimate,
+        self, request: MessageRequest, attempt: Attempt, call: CallUnderWay, estimate: Estimate
     ) -> MessageResponse:
         context = request.context
         place = self._governor.slot(
@@ -120,38 +113,67 @@ class ResilientClient:
             request.model,
             context.run_id or context.agent_name,
             estimate,
-            patience_seconds=deadline.remaining_seconds,
+            patience_seconds=call.remaining_seconds,
         )
-        # Waiting for the first place is not counted, waiting for another one is.
-        scope = asyncio.timeout_at(deadline.at)
-        try:
-            async with scope, place as slot:
-                scope.reschedule(deadline.start())
+        async with place as slot:
+            call.start()
+            try:
                 # A timeout that has passed already would still let the request out.
-                if deadline.remaining_seconds > 0:
-                    return await self._send_in(slot, request, attempt)
-                slot.settle(NO_USAGE)
+                if call.remaining_seconds <= 0:
+                    raise call.timed_out()
+                async with self._breakers.guard(self._origin, request.model):
+                    attempt.started(slot)
+                    response = await self._send_in_time(request, attempt)
+            except CallError:
+                if not attempt.sent:
+                    # Nothing of the limits is used.
+                    slot.settle(NO_USAGE)
+                raise
+            slot.settle(response.usage)
+            return response
+
+    async def _send_timed(self, request: MessageRequest, attempt: Attempt) -> MessageResponse:
+        scope = asyncio.timeout(self._attempt_timeout_seconds)
+        try:
+            async with scope:
+                return await self._inner.send(request, attempt)
         except CallError:
             raise
         except TimeoutError as error:
             if not scope.expired():
                 raise
-            raise _timed_out(attempt, deadline) from error
-        raise _timed_out(attempt, deadline)
+            raise CallTimeoutError(
+                f"Attempt {attempt.number} had no complete answer within {self._attempt_timeout_seconds:g} s."
+                f"{billed(attempt.usages)} Allow an attempt more time (--attempt-timeout, attempt_timeout_seconds) "
+                "or ask for less (--max-tokens).",
+                should_retry=True,
+                usages=attempt.usages,
+            ) from error
 
-    async def _send_in(
-        self, slot: Slot, request: MessageRequest, attempt: _Attempt
-    ) -> MessageResponse:
-        try:
-            async with self._breakers.guard(self._origin, request.model):
-                attempt.started(slot)
-                response = await self._inner.send(request, attempt)
-        except CircuitOpenError:
-            # Nothing was sent, so nothing of the limits is used.
-            slot.settle(NO_USAGE)
-            raise
-        slot.settle(response.usage)
-        return response
+    async def _wait_for_another(
+        self, error: CallError, request: MessageRequest, call: CallUnderWay
+    ) -> None:
+        """Wait until the next attempt may be made; raises the error when there is none."""
+        call.attempt.on_wire = False
+        call.lost += error.usages
+        wait = self._policy.wait_seconds(
+            error,
+            attempt=call.attempt.number,
+            remaining_seconds=call.remaining_seconds,
+            random_unit=self._random_unit(),
+        )
+        allowance = request.context.allowance
+        if wait is not None and allowance is not None:
+            try:
+                await allowance.renew(error.usages)
+            except BudgetExceededError as refusal:
+                wait = None
+                error.args = (f"{error} It is not sent again: {refusal}",)
+        call.attempt.failed(error, wait)
+        if wait is None:
+            raise error
+        call.check()
+        await asyncio.sleep(wait)
 
 
 def _prompt_tokens(request: MessageRequest) -> int:
@@ -160,83 +182,3 @@ def _prompt_tokens(request: MessageRequest) -> int:
     return system + sum(
         estimate_tokens(block.text) for message in request.messages for block in message.content
     )
-
-
-def _timed_out(attempt: _Attempt, deadline: _Deadline) -> CallTimeoutError:
-    last = f"attempt {attempt.number}" if attempt.sent else f"attempt {attempt.number} was not sent"
-    paid = "" if attempt.usage is None else " The prompt is billed all the same."
-    return CallTimeoutError(
-        f"No complete answer within {deadline.timeout_seconds:g} s ({last}).{paid} "
-        "Allow more time (--timeout, timeout_seconds) or ask for less (--max-tokens).",
-        usages=() if attempt.usage is None else (attempt.usage,),
-    )
-
-
-class _Deadline:
-    """The end of a call; open until the call gets its first place."""
-
-    __slots__ = ("_loop", "at", "timeout_seconds")
-
-    def __init__(self, timeout_seconds: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.timeout_seconds = timeout_seconds
-        # By the loop's clock; None before the start.
-        self.at: float | None = None
-
-    def start(self) -> float:
-        """Start the clock, if it is not running, and return when it ends."""
-        if self.at is None:
-            self.at = self._loop.time() + self.timeout_seconds
-        return self.at
-
-    @property
-    def remaining_seconds(self) -> float:
-        """What is left of it."""
-        return self.timeout_seconds if self.at is None else self.at - self._loop.time()
-
-
-class _Attempt:
-    """Listens to one attempt: passes events on, and remembers what a failure has to tell."""
-
-    __slots__ = ("_call_id", "_listener", "_slot", "_text_was_sent", "number", "sent", "usage")
-
-    def __init__(self, call_id: str, number: int, listener: EventListener | None) -> None:
-        self._call_id = call_id
-        self._listener = listener
-        self._slot: Slot | None = None
-        self._text_was_sent = False
-        self.number = number
-        # The request went out, or was about to.
-        self.sent = False
-        # What the API had counted when the answer began; None before.
-        self.usage: Usage | None = None
-
-    def __call__(self, event: Event) -> None:
-        if type(event) is TextDelta:
-            self._text_was_sent = True
-        elif type(event) is AnswerStarted:
-            self.usage = event.usage
-        elif type(event) is LimitsSeen and self._slot is not None:
-            self._slot.observe(event.snapshot)
-        if self._listener is not None:
-            self._listener(event)
-
-    def started(self, slot: Slot) -> None:
-        self._slot = slot
-        # A listener may refuse the attempt, which is then not sent.
-        if self._listener is not None:
-            self._listener(AttemptStarted(self._call_id, self.number))
-        self.sent = True
-
-    def failed(self, error: CallError, retry_in_seconds: float | None) -> None:
-        if self._listener is not None and self.sent:
-            self._listener(
-                AttemptFailed(
-                    call_id=self._call_id,
-                    attempt=self.number,
-                    error_kind=error.kind,
-                    message=str(error),
-                    retry_in_seconds=retry_in_seconds,
-                    text_was_sent=self._text_was_sent,
-                )
-            )

@@ -123,7 +123,10 @@ def action_for(error: CallError) -> Action:
             return Action.STOP_RUN
         case TransportError():
             return Action.RETRY
-        case CallTimeoutError() | IncompleteAnswerError():
+        case CallTimeoutError():
+            # That of an attempt says that there is time for another one.
+            return _overridden(Action.FAIL, error.should_retry)
+        case IncompleteAnswerError():
             return Action.FAIL
         case _:
             rule = rule_for(

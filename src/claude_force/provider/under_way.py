@@ -1,0 +1,207 @@
+"""One call under way, and one attempt of it: their clocks, and what a failure has to tell."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from claude_force.domain.errors import CallError, CallTimeoutError
+from claude_force.domain.events import (
+    AnswerStarted,
+    AttemptFailed,
+    AttemptStarted,
+    LimitsSeen,
+    TextDelta,
+)
+
+if TYPE_CHECKING:
+    from claude_force.domain.events import Event, EventListener
+    from claude_force.domain.halting import Halt
+    from claude_force.domain.messages import MessageResponse
+    from claude_force.domain.usage import Usage
+    from claude_force.resilience.slot import Slot
+
+
+class Attempt:
+    """Listens to one attempt: passes events on, and remembers what a failure has to tell."""
+
+    __slots__ = (
+        "_call_id",
+        "_has_failed",
+        "_listener",
+        "_slot",
+        "_text_was_sent",
+        "number",
+        "on_wire",
+        "sent",
+        "usages",
+    )
+
+    def __init__(self, call_id: str, number: int, listener: EventListener | None) -> None:
+        self._call_id = call_id
+        self._listener = listener
+        self._slot: Slot | None = None
+        self._text_was_sent = False
+        self._has_failed = False
+        self.number = number
+        # The request went out, or was about to.
+        self.sent = False
+        # It went out, and how it ends is not known yet.
+        self.on_wire = False
+        # What the API had counted when the answer began; empty before.
+        self.usages: tuple[Usage, ...] = ()
+
+    def __call__(self, event: Event) -> None:
+        """Hear what the client says."""
+        if type(event) is TextDelta:
+            self._text_was_sent = True
+        elif type(event) is AnswerStarted:
+            self.usages = (event.usage,)
+        elif type(event) is LimitsSeen and self._slot is not None:
+            self._slot.observe(event.snapshot)
+        if self._listener is not None:
+            self._listener(event)
+
+    def started(self, slot: Slot) -> None:
+        """It goes out now."""
+        self._slot = slot
+        # A listener may refuse the attempt, which is then not sent.
+        if self._listener is not None:
+            self._listener(AttemptStarted(self._call_id, self.number))
+        self.sent = self.on_wire = True
+
+    def failed(self, error: CallError, retry_in_seconds: float | None) -> None:
+        """It came to nothing; told once, and only if it was sent."""
+        self.on_wire = False
+        if self._listener is None or not self.sent or self._has_failed:
+            return
+        self._has_failed = True
+        self._listener(
+            AttemptFailed(
+                call_id=self._call_id,
+                attempt=self.number,
+                error_kind=error.kind,
+                message=str(error),
+                retry_in_seconds=retry_in_seconds,
+                text_was_sent=self._text_was_sent,
+            )
+        )
+
+
+class CallUnderWay:
+    """A call from its first place in the queue to its end. Belongs to one event loop; `wake` may come from any thread.
+
+    Args:
+        timeout_seconds: its deadline, from the moment of its first place on.
+        halt: says when the run that it belongs to is stopped.
+    """
+
+    __slots__ = (
+        "_at",
+        "_ended",
+        "_halt",
+        "_halted",
+        "_loop",
+        "attempt",
+        "lost",
+        "scope",
+        "timeout_seconds",
+    )
+
+    attempt: Attempt
+
+    def __init__(self, timeout_seconds: float, halt: Halt | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._halt = halt
+        self._ended = False
+        # Its run was stopped, and the call ends for that.
+        self._halted = False
+        # The deadline by the loop's clock; None before the first place.
+        self._at: float | None = None
+        self.timeout_seconds = timeout_seconds
+        # Ends every wait of the call.
+        self.scope = asyncio.timeout_at(None)
+        # What attempts that came to nothing used.
+        self.lost: tuple[Usage, ...] = ()
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Until its deadline."""
+        return self.timeout_seconds if self._at is None else self._at - self._loop.time()
+
+    def start(self) -> None:
+        """Start the clock, if it is not running."""
+        if self._at is None:
+            self._at = self._loop.time() + self.timeout_seconds
+            if not self._halted:
+                self.scope.reschedule(self._at)
+
+    def watch(self) -> None:
+        """Be told when the run is stopped."""
+        if self._halt is not None:
+            self._halt.watch(self)
+
+    def unwatch(self) -> None:
+        """The call has ended."""
+        self._ended = True
+        if self._halt is not None:
+            self._halt.unwatch(self)
+
+    def wake(self, *, cut: bool) -> None:
+        """See `Halted.wake`."""
+        # A loop that is closed has nobody who waits.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop, cut)
+
+    def check(self) -> None:
+        """Let the call go on.
+
+        Raises:
+            CallError: its run was stopped.
+        """
+        if self._halt is not None and self._halt.stopped:
+            raise self._halt.refusal(sent=False)
+
+    def answered(self, response: MessageResponse) -> MessageResponse:
+        """The answer of a later attempt, with what came before it."""
+        return replace(response, attempts=self.attempt.number, lost_usages=self.lost)
+
+    def timed_out(self) -> CallError:
+        """The error of a call whose time is over, or whose run was stopped."""
+        attempt = self.attempt
+        usages = attempt.usages if attempt.on_wire else ()
+        if self._halt is not None and self._halted:
+            error = self._halt.refusal(sent=attempt.on_wire)
+            assert isinstance(error, CallError)  # noqa: S101 - the contract
+            error.usages = usages
+            return error
+        last = (
+            f"attempt {attempt.number}"
+            if attempt.sent
+            else f"attempt {attempt.number} was not sent"
+        )
+        return CallTimeoutError(
+            f"No complete answer within {self.timeout_seconds:g} s ({last}).{billed(usages)} "
+            "Allow more time (--timeout, timeout_seconds) or ask for less (--max-tokens).",
+            usages=usages,
+        )
+
+    def close(self, error: CallError) -> None:
+        """Put into the error of the call what all attempts took."""
+        attempt = self.attempt
+        error.usages = self.lost
+        error.attempts = attempt.number if attempt.sent else attempt.number - 1
+
+    def _stop(self, cut: bool) -> None:  # noqa: FBT001 - an argument of call_soon
+        if self._ended or self.scope.expired():
+            return
+        if cut or not self.attempt.on_wire:
+            self._halted = True
+            self.scope.reschedule(self._loop.time())
+
+
+def billed(usages: tuple[Usage, ...]) -> str:
+    """A sentence for a message."""
+    return " The prompt is billed all the same." if usages else ""
