@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from datetime import UTC
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from claude_force.pricing.budgets import Account, Budget, Reservation, check_fits
 from claude_force.storage.database import Schema, open_database
@@ -27,7 +27,32 @@ _SCHEMA: Final = Schema(
     ),
 )
 # A month and a day: enough to look back, little enough never to matter.
-_KEPT_DAYS: Final = 32
+KEPT_DAYS: Final = 32
+
+
+class DayAccounts(Protocol):
+    """What was spent and is reserved today, over all who share it. A day is one of UTC, as on the bill of the API.
+
+    Methods may wait for a disk or a network: they are called in a thread. Any number of threads may.
+    """
+
+    def reserve(self, worst_case_usd: Decimal, limit_usd: Decimal, *, at: datetime) -> Reservation:
+        """Reserve for a request that is about to be sent at ``at`` (with a time zone); atomic.
+
+        Raises:
+            BudgetExceededError: it does not fit into what is left of the day.
+            StorageError: nobody can tell what is left.
+        """
+
+    def settle(self, reservation: Reservation, actual_usd: Decimal | None) -> None:
+        """See `BudgetLedger.settle`; a second time does nothing.
+
+        Raises:
+            StorageError: it cannot be kept.
+        """
+
+    def close(self) -> None:
+        """Let go of what is open; a second call does nothing."""
 
 
 class DayLedger:
@@ -138,7 +163,7 @@ def _changed(
             )
             if row is None:
                 connection.execute(
-                    "DELETE FROM days WHERE day < date(?, ?)", (day, f"-{_KEPT_DAYS} days")
+                    "DELETE FROM days WHERE day < date(?, ?)", (day, f"-{KEPT_DAYS} days")
                 )
         connection.execute("COMMIT")
     except BaseException:

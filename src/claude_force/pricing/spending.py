@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from claude_force.pricing.budgets import ZERO as _ZERO
 from claude_force.pricing.budgets import Budget, BudgetLedger, Reservation, refuse_unknown_price
-from claude_force.pricing.day_ledger import DayLedger, day_of
+from claude_force.pricing.day_ledger import DayAccounts, day_of
 from claude_force.pricing.worst_case import worst_case_usage
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Spending:
         limits: BudgetLimits,
         *,
         catalogue: PriceCatalogue,
-        day_ledger: DayLedger | None = None,
+        day_ledger: DayAccounts | None = None,
     ) -> None:
         if limits.per_day_usd is not None and day_ledger is None:
             raise ValueError("a budget of the day needs a ledger that all processes share")
