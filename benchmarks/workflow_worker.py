@@ -63,6 +63,7 @@ async def _our_timers(
     from claude_force.workflows.definition import Step, Workflow
     from claude_force.workflows.inputs import RunInputs
     from claude_force.workflows.scheduler import WorkflowRun
+    from claude_force.workflows.step_run import StepRun
 
     async def make_call(call: Any, place: Any) -> AgentResult:
         text = await wait(place.step_id)
@@ -82,8 +83,14 @@ async def _our_timers(
     result = await WorkflowRun(
         Workflow(name="timers", steps=steps),
         run_id="bench",
-        inputs=RunInputs(task="wait", root=Path.cwd()),
-        make_call=make_call,
+        run_step=StepRun(
+            run_id="bench",
+            inputs=RunInputs(task="wait", root=Path.cwd()),
+            make_call=make_call,
+            is_fatal=lambda _: False,
+            sequential=False,
+            on_event=None,
+        ),
         is_fatal=lambda _: False,
     ).execute()
     assert result.ok

@@ -173,7 +173,8 @@ def test_a_run_that_is_killed_at_any_of_thirty_points_pays_for_nothing_twice(
             # What was answered and kept is not sent again; what was on its way at the kill is.
             assert sum(second.values()) == len(wanted) - len(kept)
             assert sum((first & second).values()) == sum(first.values()) - len(kept)
-            assert sum((first & second).values()) <= MAX_CONCURRENT + 1
+            # That is what was sent and not yet answered, and what was answered and not yet on disk.
+            assert sum((first & second).values()) <= 2 * MAX_CONCURRENT
             assert RunStore(folder).load(record.run_id).state == "succeeded"
         assert killed == POINTS
     finally:

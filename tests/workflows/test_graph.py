@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_force.workflows.definition import OnError, Step, Workflow
-from claude_force.workflows.graph import GraphState, topological
+from claude_force.workflows.graph import GraphState, StepGraph
 
 END = ("succeeded", "failed", "skipped")
 
@@ -39,7 +39,7 @@ def expected(graph: Workflow, own: dict[str, str]) -> dict[str, str]:
     """How every step ends, worked out from the rules one step after the other, in place of the state machine."""
     steps = {step.step_id: step for step in graph.steps}
     states: dict[str, str] = {}
-    for step_id in topological(graph):
+    for step_id in (step.step_id for step in StepGraph(graph).in_order()):
         step = steps[step_id]
         held_up = False
         for dependency in step.dependencies:
@@ -59,7 +59,7 @@ def test_every_step_ends_once_in_the_state_that_the_rules_give_it(
     own = {step.step_id: data.draw(st.sampled_from(END)) for step in graph.steps}
     names = [step.step_id for step in graph.steps]
     dependencies = {step.step_id: set(step.dependencies) for step in graph.steps}
-    state = GraphState(graph)
+    state = GraphState(StepGraph(graph))
     ready = state.first()
     started: list[str] = [names[position] for position in ready]
     ended: dict[str, str] = {}
@@ -88,7 +88,7 @@ def test_every_step_ends_once_in_the_state_that_the_rules_give_it(
 
 @given(graphs())
 def test_the_order_has_every_step_after_its_dependencies(graph: Workflow) -> None:
-    order = list(topological(graph))
+    order = [step.step_id for step in StepGraph(graph).in_order()]
     place = {step_id: number for number, step_id in enumerate(order)}
     assert len(order) == len(graph.steps)
     for step in graph.steps:
@@ -96,7 +96,7 @@ def test_the_order_has_every_step_after_its_dependencies(graph: Workflow) -> Non
 
 
 def test_a_step_that_continues_lets_those_behind_it_run_although_it_failed() -> None:
-    state = GraphState(workflow([[], [0]], ["continue", "fail"]))
+    state = GraphState(StepGraph(workflow([[], [0]], ["continue", "fail"])))
     assert state.fail(0) == ([1], [])
 
 
@@ -104,14 +104,14 @@ def test_a_step_that_continues_runs_without_a_dependency_that_was_skipped_but_no
     None
 ):
     edges: list[list[int]] = [[], [0], [1]]
-    skipped = GraphState(workflow(edges, ["fail", "continue", "fail"]))
+    skipped = GraphState(StepGraph(workflow(edges, ["fail", "continue", "fail"])))
     assert skipped.skip(0) == ([1], [])
-    failed = GraphState(workflow(edges, ["fail", "continue", "fail"]))
+    failed = GraphState(StepGraph(workflow(edges, ["fail", "continue", "fail"])))
     # The step itself is skipped, and lets the one behind it through.
     assert failed.fail(0) == ([2], [(1, 0)])
 
 
 def test_chain_of_2000_steps_fails_as_a_whole_without_recursion() -> None:
-    state = GraphState(workflow([[n - 1] if n else [] for n in range(2_000)]))
+    state = GraphState(StepGraph(workflow([[n - 1] if n else [] for n in range(2_000)])))
     assert len(state.fail(0).skipped) == 1_999
     assert state.unfinished == 0

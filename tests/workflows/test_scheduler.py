@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_force.domain.errors import ClaudeForceError, ServiceError, SpendLimitError
+from claude_force.domain.errors import (
+    CallTimeoutError,
+    ClaudeForceError,
+    ServiceError,
+    SpendLimitError,
+)
 from claude_force.domain.events import Event, RunFinished, RunStarted, StepFinished, StepStarted
 from claude_force.domain.results import AgentResult, WorkflowResult
 from claude_force.domain.usage import Usage
@@ -18,6 +23,7 @@ from claude_force.workflows.definition import Step, Workflow
 from claude_force.workflows.inputs import RunInputs
 from claude_force.workflows.reading import parse_workflow
 from claude_force.workflows.scheduler import WorkflowRun
+from claude_force.workflows.step_run import StepRun
 
 if TYPE_CHECKING:
     from claude_force.agents.calls import AgentCall
@@ -64,8 +70,16 @@ async def execute(workflow: Workflow, runner: Runner, **options: Any) -> Workflo
         answers = {block.label: answer(block.text) for block in call.upstream}
         return await runner(steps[place.step_id], answers)
 
-    given: dict[str, Any] = {"is_fatal": is_spend_cap, "inputs": RunInputs(), **options}
-    return await WorkflowRun(workflow, run_id="run", make_call=make_call, **given).execute()
+    run_step = StepRun(
+        run_id="run",
+        inputs=RunInputs(),
+        make_call=make_call,
+        is_fatal=is_spend_cap,
+        sequential=options.get("sequential", False),
+        on_event=options.get("on_event"),
+    )
+    given: dict[str, Any] = {"is_fatal": is_spend_cap, **options}
+    return await WorkflowRun(workflow, run_id="run", run_step=run_step, **given).execute()
 
 
 def run(workflow: Workflow, runner: Runner, **options: Any) -> WorkflowResult:
@@ -184,12 +198,14 @@ def test_spend_cap_keeps_what_was_under_way_and_starts_nothing_behind_it() -> No
     )
 
     async def main() -> WorkflowResult:
-        capped = asyncio.Event()
+        capped, begun = asyncio.Event(), asyncio.Event()
 
         async def runner(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
             if step.step_id == "capped":
+                await begun.wait()
                 capped.set()
                 raise SpendLimitError("the cap is reached")
+            begun.set()
             await capped.wait()
             await asyncio.sleep(0)
             return await say(step, answers)
@@ -248,6 +264,73 @@ def test_fault_of_the_program_ends_the_run_and_cancels_the_rest() -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         run(diamond(), runner)
     assert cancelled == ["alone"]
+
+
+def test_a_step_that_is_cancelled_from_within_ends_the_run() -> None:
+    async def runner(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        run(diamond(), runner)
+
+
+def test_steps_that_wait_all_run_at_the_same_time() -> None:
+    workflow = parse_workflow(
+        "wide", {"steps": [{"id": f"s{n}", "agent": "x"} for n in range(100)]}
+    )
+
+    async def main() -> WorkflowResult:
+        together = asyncio.Barrier(100)
+
+        async def runner(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
+            await together.wait()
+            return await say(step, answers)
+
+        async with asyncio.timeout(20):
+            return await execute(workflow, runner)
+
+    assert asyncio.run(main()).ok
+
+
+def test_steps_that_never_wait_let_others_have_the_loop() -> None:
+    workflow = parse_workflow(
+        "wide", {"steps": [{"id": f"s{n}", "agent": "x"} for n in range(1_000)]}
+    )
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> WorkflowResult:
+        counting = asyncio.create_task(count_turns())
+        try:
+            return await execute(workflow, say)
+        finally:
+            counting.cancel()
+
+    assert asyncio.run(main()).ok
+    assert turns > 5
+
+
+def test_the_deadline_of_a_workflow_fails_what_runs_and_skips_the_rest() -> None:
+    async def runner(step: Step, answers: Mapping[str, AgentResult]) -> AgentResult:
+        if step.step_id == "top":
+            await asyncio.Event().wait()
+        return await say(step, answers)
+
+    result = run(diamond().within(0.05), runner)
+    assert states(result) == {
+        "left": "skipped",
+        "top": "failed",
+        "right": "skipped",
+        "bottom": "skipped",
+        "alone": "succeeded",
+    }
+    assert isinstance(result.steps["top"].error, CallTimeoutError)
 
 
 def test_cancelled_run_leaves_no_step_running() -> None:

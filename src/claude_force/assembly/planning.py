@@ -21,11 +21,12 @@ from claude_force.domain.messages import CallContext
 from claude_force.domain.tokens import estimate_tokens
 from claude_force.pricing.catalogue import PriceCatalogue
 from claude_force.workflows.calls import Prices
+from claude_force.workflows.graph import StepGraph
 from claude_force.workflows.item_sources import items_of
-from claude_force.workflows.ordering import in_order
 from claude_force.workflows.plan import EXPECTED_ITEMS, Outlook, make_plan
 from claude_force.workflows.scheduler import WorkflowRun
 from claude_force.workflows.spans import Span, total
+from claude_force.workflows.step_run import StepRun
 from claude_force.workflows.templates import is_template
 
 if TYPE_CHECKING:
@@ -57,8 +58,14 @@ async def plan_workflow(
         result = await WorkflowRun(
             replace(workflow, timeout_seconds=None),
             run_id="plan",
-            inputs=inputs,
-            make_call=rehearsal.make_call,
+            run_step=StepRun(
+                run_id="plan",
+                inputs=inputs,
+                make_call=rehearsal.make_call,
+                is_fatal=lambda _: False,
+                sequential=False,
+                on_event=None,
+            ),
             is_fatal=lambda _: False,
         ).execute()
     finally:
@@ -85,7 +92,7 @@ def _outlooks(
 ) -> Iterator[tuple[str, Outlook]]:
     """What is known of each step: of one behind a missing answer, only what does not hang on it."""
     unsettled: dict[str, Step] = {}
-    for step in in_order(workflow):
+    for step in StepGraph(workflow).in_order():
         noted = rehearsal.noted.get(step.step_id, Noted())
         if not unsettled.keys().isdisjoint(step.dependencies):
             unsettled[step.step_id] = step
@@ -117,7 +124,8 @@ def _later(
 ) -> Outlook:
     """The calls of a step without the answers that are missing."""
     source = step.for_each
-    own_files = () if source is not None and source.files else inputs.files
+    of_items = source is not None and source.files
+    own_files = () if of_items or not step.files else inputs.files
     once = _without_answers(runtime, step, inputs.task, own_files)
     if source is None:
         return Outlook(later=(once,))

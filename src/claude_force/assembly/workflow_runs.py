@@ -20,6 +20,7 @@ from claude_force.domain.errors import (
 from claude_force.workflows.companions import seats_of
 from claude_force.workflows.inputs import RunInputs
 from claude_force.workflows.scheduler import WorkflowRun
+from claude_force.workflows.step_run import StepRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -99,6 +100,7 @@ class WorkflowRuns:
         load: Callable[[str | Workflow], Workflow],
         files: tuple[Attachment, ...] | None,
         cache: CacheUse,
+        use_memory: bool | None,
         sequential: bool,
         on_event: EventListener | None,
     ) -> WorkflowResult:
@@ -120,6 +122,7 @@ class WorkflowRuns:
                 task=header.task,
                 files=header.files,
                 cache=cache,
+                use_memory=use_memory,
                 root=self._runtime.project_folder,
             ),
             run_id=header.run_id,
@@ -198,8 +201,14 @@ class WorkflowRuns:
         result = await WorkflowRun(
             workflow,
             run_id=run_id,
-            inputs=inputs,
-            make_call=calls.make,
+            run_step=StepRun(
+                run_id=run_id,
+                inputs=inputs,
+                make_call=calls.make,
+                is_fatal=_ends_run,
+                sequential=sequential,
+                on_event=tell,
+            ),
             is_fatal=_ends_run,
             sequential=sequential,
             on_event=tell,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.errors import CallError
 from claude_force.domain.messages import COMPLETE_STOP_REASONS
-from claude_force.domain.usage import NO_USAGE, Usage
+from claude_force.domain.usage import NO_USAGE, Usage, total_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -126,22 +126,34 @@ class StepResult:
     @property
     def usage(self) -> Usage:
         """Tokens of all its answers, and of attempts that came to nothing but may be billed."""
-        usage = NO_USAGE
+        if self._is_one_answer and self.result is not None:
+            return self.result.usage
+        usages = [answer.usage for answer in self.answers]
         for answer in self.answers:
-            usage = sum(answer.lost_usages, usage + answer.usage)
+            usages += answer.lost_usages
         for error in self._errors:
             if isinstance(error, CallError):
-                usage = sum(error.usages, usage)
-        return usage
+                usages += error.usages
+        return total_usage(usages)
 
     @property
     def cost_usd(self) -> Decimal | None:
         """Dollars that the step cost, whether it succeeded or not; None where no price is known."""
+        if self._is_one_answer and self.result is not None:
+            return self.result.cost_usd
         return total_cost_usd(
             (
                 *(answer.cost_usd for answer in self.answers),
                 *(_spent_usd(None, error) for error in self._errors),
             )
+        )
+
+    @property
+    def _is_one_answer(self) -> bool:
+        """Most are: a result at the first attempt, and nothing else that was paid."""
+        result = self.result
+        return result is not None and not (
+            result.lost_usages or self.earlier or self.items or self.retried or self.error
         )
 
     @property
@@ -157,8 +169,8 @@ class WorkflowResult:
 
     workflow_name: str
     run_id: str
-    # Every step, in the order of the definition.
-    steps: Mapping[str, StepResult]
+    # Every step, in the order of the definition; not in `repr`, which would hold every answer.
+    steps: Mapping[str, StepResult] = field(repr=False)
     # Ids of the steps that ran, in the order in which they are started; the same for equal definitions.
     execution_order: tuple[str, ...]
     total_time_seconds: float

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +48,21 @@ class Usage:
 
 
 NO_USAGE = Usage()
+
+
+def total_usage(usages: Iterable[Usage]) -> Usage:
+    """The sum; quicker than one after the other."""
+    fresh = written_5m = written_1h = read = output = 0
+    for usage in usages:
+        fresh += usage.input_tokens
+        written_5m += usage.cache_write_5m_tokens
+        written_1h += usage.cache_write_1h_tokens
+        read += usage.cache_read_tokens
+        output += usage.output_tokens
+    return Usage(
+        input_tokens=fresh,
+        cache_write_5m_tokens=written_5m,
+        cache_write_1h_tokens=written_1h,
+        cache_read_tokens=read,
+        output_tokens=output,
+    )

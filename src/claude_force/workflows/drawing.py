@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from claude_force.agents.cleaning import clean_text
-from claude_force.workflows.ordering import in_order
+from claude_force.workflows.graph import StepGraph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +78,7 @@ def _children(workflow: Workflow) -> dict[str | None, list[Step]]:
     """Steps by the one they are drawn under: of those they depend on, the one that is deepest."""
     depth: dict[str, int] = {}
     children: dict[str | None, list[Step]] = {None: []}
-    for step in in_order(workflow):
+    for step in StepGraph(workflow).in_order():
         # Of several that are as deep the last: what stands together stays together.
         parent = max(reversed(step.dependencies), key=depth.__getitem__, default=None)
         depth[step.step_id] = 0 if parent is None else depth[parent] + 1

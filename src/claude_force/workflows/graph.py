@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from claude_force.workflows.definition import Workflow
+    from claude_force.workflows.definition import Step, Workflow
 
 
 class Skip(NamedTuple):
@@ -24,6 +25,37 @@ class Released(NamedTuple):
     skipped: list[Skip]
 
 
+class StepGraph:
+    """Who waits for whom, by position in the definition."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.steps = steps = workflow.steps
+        position = {step.step_id: number for number, step in enumerate(steps)}
+        self.dependency_counts = [0] * len(steps)
+        # Steps that wait for a step.
+        self.dependants: list[list[int]] = [[] for _ in steps]
+        for number, step in enumerate(steps):
+            needs = step.dependencies
+            if len(needs) > 1:
+                needs = tuple(dict.fromkeys(needs))
+            self.dependency_counts[number] = len(needs)
+            for dependency in needs:
+                self.dependants[position[dependency]].append(number)
+        self.continues = [step.on_error == "continue" for step in steps]
+
+    def in_order(self) -> Iterator[Step]:
+        """Steps after those that they depend on, else in the order of the definition."""
+        waiting_for = list(self.dependency_counts)
+        front = [number for number, count in enumerate(waiting_for) if count == 0]
+        while front:
+            number = heapq.heappop(front)
+            yield self.steps[number]
+            for dependant in self.dependants[number]:
+                waiting_for[dependant] -= 1
+                if waiting_for[dependant] == 0:
+                    heapq.heappush(front, dependant)
+
+
 class GraphState:
     """Progress of one run. Every method answers in time proportional to what it changes.
 
@@ -32,18 +64,12 @@ class GraphState:
     dependency that was skipped. Skips spread by the same rule.
     """
 
-    def __init__(self, workflow: Workflow) -> None:
-        steps = workflow.steps
-        position = {step.step_id: number for number, step in enumerate(steps)}
+    def __init__(self, graph: StepGraph) -> None:
         # Dependencies that have not ended, by position; -1 for a step that has ended itself.
-        self._waiting_for = [len(set(step.dependencies)) for step in steps]
-        # Steps that wait for a step.
-        self._dependants: list[list[int]] = [[] for _ in steps]
-        for number, step in enumerate(steps):
-            for dependency in set(step.dependencies):
-                self._dependants[position[dependency]].append(number)
-        self._continues = [step.on_error == "continue" for step in steps]
-        self.unfinished = len(steps)
+        self._waiting_for = list(graph.dependency_counts)
+        self._dependants = graph.dependants
+        self._continues = graph.continues
+        self.unfinished = len(self._waiting_for)
 
     def first(self) -> list[int]:
         """Steps that wait for nothing, in the order of the definition."""
@@ -94,16 +120,3 @@ class GraphState:
                 front.append((dependant, cause, True))
         released.ready.sort()
         return released
-
-
-def topological(workflow: Workflow) -> Iterator[str]:
-    """Ids of the steps, each after those that it depends on, else in the order of the definition."""
-    import heapq  # noqa: PLC0415 - only the end of a run needs it
-
-    state = GraphState(workflow)
-    front = state.first()
-    while front:
-        position = heapq.heappop(front)
-        yield workflow.steps[position].step_id
-        for released in state.succeed(position):
-            heapq.heappush(front, released)

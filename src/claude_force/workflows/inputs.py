@@ -21,5 +21,7 @@ class RunInputs:
     files: tuple[Attachment, ...] = ()
     # What the run wants of the response cache; a step can only want less.
     cache: CacheUse = USE_CACHE
+    # Whether the agents have a memory; None leaves it to their files.
+    use_memory: bool | None = None
     # The project: files that a definition names are looked for in it, and nowhere else.
     root: Path = Path()

@@ -8,6 +8,8 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from claude_force.domain.messages import CacheHit
 from claude_force.domain.results import AgentResult
 from claude_force.domain.runs import CallPlace, CallRecord, PromptPart, StepRecord
@@ -103,14 +105,30 @@ def prompt_parts(request: MessageRequest) -> tuple[PromptPart, ...]:
     return (*system, *said)
 
 
+def _as_json(fields: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(fields)
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which JSON has as an escape, and UTF-8 not at all.
+        return json.dumps(fields).encode()
+
+
+def _from_json(record: bytes | str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = msgspec.json.decode(record)
+    except msgspec.DecodeError:
+        found = json.loads(record)
+    return found
+
+
 def encode_result(result: AgentResult) -> bytes:
     """A result as it is kept."""
-    return zlib.compress(json.dumps(_result_fields(result)).encode(), 1)
+    return zlib.compress(_as_json(_result_fields(result)), 1)
 
 
 def decode_result(body: bytes) -> AgentResult:
     """A result that was kept. It costs nothing this time, and says what was saved."""
-    fields: dict[str, Any] = json.loads(zlib.decompress(body))
+    fields = _from_json(zlib.decompress(body))
     cost = fields.pop("cost_usd")
     return AgentResult(
         **{name: fields[name] for name in _RESULT_FIELDS},
@@ -153,7 +171,7 @@ def encode_call(call: CallRecord) -> str:
     fields["place"] = [place.step_id, place.item_index, place.round, place.repair]
     fields["usage"] = usage_fields(call.usage)
     fields["cost_usd"] = None if call.cost_usd is None else str(call.cost_usd)
-    return json.dumps(fields)
+    return _as_json(fields).decode()
 
 
 _CALL_FIELDS: Final = (
@@ -164,7 +182,7 @@ _CALL_FIELDS: Final = (
 
 def decode_call(record: str, prompt: tuple[PromptPart, ...]) -> CallRecord:
     """A call that was kept."""
-    fields: dict[str, Any] = json.loads(record)
+    fields = _from_json(record)
     step_id, item_index, number, repair = fields["place"]
     cost = fields["cost_usd"]
     return CallRecord(
@@ -185,12 +203,12 @@ _STEP_FIELDS: Final = (
 def encode_step(step: StepRecord) -> str:
     """A step without its calls."""
     fields: dict[str, Any] = {name: getattr(step, name) for name in _STEP_FIELDS}
-    return json.dumps(fields | {"dependencies": list(step.dependencies)})
+    return _as_json(fields | {"dependencies": list(step.dependencies)}).decode()
 
 
 def decode_step(record: str, calls_of: Callable[[str], tuple[CallRecord, ...]]) -> StepRecord:
     """A step that was kept, with its calls."""
-    fields: dict[str, Any] = json.loads(record)
+    fields = _from_json(record)
     return StepRecord(
         **{name: fields[name] for name in _STEP_FIELDS},
         dependencies=tuple(fields["dependencies"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.runs import StepRecord
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Answers of these failures came from the request itself: asking the journal or the cache again would give them again.
 _ASK_ANEW: Final = "answer_schema"
+_MAX_KEPT_TEXTS: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,9 @@ class RunTables:
     def __init__(self, database: sqlite3.Connection, run_id: str) -> None:
         self._database = database
         self._run_id = run_id
+        # Digests of texts that are kept: blocks that prompts share are the same objects, mostly.
+        self._kept_texts: dict[str, bytes] = {}
+        self._dependencies: dict[str, tuple[str, ...]] = {}
 
     def insert(self, header: RunHeader, now: float) -> None:
         """Note a run that begins."""
@@ -83,6 +87,7 @@ class RunTables:
                 "INSERT INTO files (run_id, position, name, digest) VALUES (?, ?, ?, ?)",
                 (header.run_id, position, file.name, self._keep_text(file.text)),
             )
+        self._dependencies = {step.step_id: step.dependencies for step in header.workflow.steps}
         for position, step in enumerate(header.workflow.steps):
             record = StepRecord(
                 step_id=step.step_id, agent_name=step.agent_name, dependencies=step.dependencies
@@ -142,23 +147,26 @@ class RunTables:
         )
 
     def _keep_text(self, text: str) -> bytes:
+        known = self._kept_texts.get(text)
+        if known is not None:
+            return known
         digest = digest_of(text)
         held = self._database.execute("SELECT 1 FROM texts WHERE digest = ?", (digest,)).fetchone()
         if held is None:
             self._database.execute(
                 "INSERT INTO texts (digest, body) VALUES (?, ?)", (digest, packed(text))
             )
+        # A text that one call alone has would only take room.
+        if held is not None:
+            if len(self._kept_texts) >= _MAX_KEPT_TEXTS:
+                self._kept_texts.clear()
+            self._kept_texts[text] = digest
         return digest
 
     def update_step(self, step: StepRecord) -> None:
         """Note how far a step has got; what it depends on stays."""
-        row = self._database.execute(
-            "SELECT record FROM steps WHERE run_id = ? AND step_id = ?",
-            (self._run_id, step.step_id),
-        ).fetchone()
-        dependencies = json.loads(row[0])["dependencies"] if row else []
-        whole = json.loads(encode_step(step)) | {"dependencies": dependencies}
+        whole = replace(step, dependencies=self._dependencies.get(step.step_id, ()))
         self._database.execute(
             "UPDATE steps SET record = ? WHERE run_id = ? AND step_id = ?",
-            (json.dumps(whole), self._run_id, step.step_id),
+            (encode_step(whole), self._run_id, step.step_id),
         )

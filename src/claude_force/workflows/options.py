@@ -37,6 +37,8 @@ class WorkflowOptions(PlanOptions, total=False):
         timeout_seconds: deadline of the whole run; the workflow's own holds too.
         journal: keep every answer on disk, so that the run can be resumed. None keeps it unless ``client`` is a double
             that shares nothing (no ``origin``) and no ``state_dir`` was given.
+        use_memory: whether the agents recall what they did in this project before, and remember this; None leaves it to
+            the `memory:` line of their files.
         file_patterns: patterns of the files, and the folder that they are meant from, for a resumed run to read them
             again; without them it takes the texts as they are now.
         on_event: told of this run's steps and calls.
@@ -45,6 +47,7 @@ class WorkflowOptions(PlanOptions, total=False):
     sequential: bool
     timeout_seconds: float | None
     journal: bool | None
+    use_memory: bool | None
     file_patterns: tuple[Sequence[str], str | Path] | None
     on_event: EventListener | None
 
@@ -56,12 +59,14 @@ class ResumeOptions(TypedDict, total=False):
         files: as they are now; None takes them as they were kept.
         sequential: one step at a time.
         cache: what the run wants of the response cache.
+        use_memory: as for a run that begins; it is not kept with the run.
         on_event: told of this run's steps and calls.
     """
 
     files: tuple[Attachment, ...] | None
     sequential: bool
     cache: CacheUse
+    use_memory: bool | None
     on_event: EventListener | None
 
 

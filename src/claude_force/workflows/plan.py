@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from claude_force.agents.prompts import MAX_TASK_CHARACTERS
 from claude_force.domain.models import model_class
 from claude_force.workflows.calls import Calls, Question
-from claude_force.workflows.ordering import in_order
+from claude_force.workflows.graph import StepGraph
 from claude_force.workflows.spans import NO_DOLLARS, NOTHING, Span, total
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def make_plan(
     answers: dict[str, Span] = {}
     # Steps that a condition, their own or one above, may yet skip.
     uncertain: set[str] = set()
-    for step in in_order(workflow):
+    for step in StepGraph(workflow).in_order():
         outlook = outlooks[step.step_id]
         groups = tuple(_with_retries(step, _groups(step, outlook, answers)))
         answers[step.step_id] = outlook.answer_tokens or _answer(step, groups)

@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from claude_force.domain.errors import CallTimeoutError, ClaudeForceError
 from claude_force.domain.events import RunFinished, RunStarted, StepFinished, StepStarted
 from claude_force.domain.results import StepResult, WorkflowResult, total_cost_usd
-from claude_force.domain.usage import NO_USAGE
-from claude_force.workflows.graph import GraphState, topological
-from claude_force.workflows.step_run import StepOutcome, StepRun
+from claude_force.domain.usage import total_usage
+from claude_force.workflows.definition import Step
+from claude_force.workflows.graph import GraphState, StepGraph
+from claude_force.workflows.step_run import StepOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from claude_force.domain.events import EventListener
     from claude_force.workflows.definition import Workflow
     from claude_force.workflows.graph import Skip
-    from claude_force.workflows.inputs import RunInputs
-    from claude_force.workflows.step_run import CallMaker
+
+# Runs one step, given how the steps before it ended.
+StepRunner: TypeAlias = Callable[[Step, Mapping[str, StepResult]], Awaitable[StepOutcome]]
+
+# A lane lets others have the loop after so many steps that ended without waiting.
+_STEPS_IN_A_TURN: Final = 100
 
 
 class WorkflowRun:
@@ -34,8 +40,7 @@ class WorkflowRun:
     Args:
         workflow: what runs.
         run_id: ties events and journal entries together.
-        inputs: what it works on.
-        make_call: makes one call; its `ClaudeForceError` makes the step a failed one, anything else ends the run.
+        run_step: runs one step, given how those before it ended; what it raises ends the run.
         is_fatal: whether an error makes every further call pointless.
         sequential: one call at a time, in the order of the definition as far as the dependencies allow.
         on_event: told of the run and its steps.
@@ -47,8 +52,7 @@ class WorkflowRun:
         workflow: Workflow,
         *,
         run_id: str,
-        inputs: RunInputs,
-        make_call: CallMaker,
+        run_step: StepRunner,
         is_fatal: Callable[[ClaudeForceError], bool],
         sequential: bool = False,
         on_event: EventListener | None = None,
@@ -56,29 +60,25 @@ class WorkflowRun:
     ) -> None:
         self._workflow = workflow
         self._run_id = run_id
+        self._run_step = run_step
         self._is_fatal = is_fatal
         self._sequential = sequential
         self._on_event = on_event
         self._clock = clock
         self._steps = workflow.steps
-        self._state = GraphState(workflow)
-        self._step_run = StepRun(
-            run_id=run_id,
-            inputs=inputs,
-            make_call=make_call,
-            is_fatal=is_fatal,
-            sequential=sequential,
-            on_event=on_event,
-        )
+        self._graph = StepGraph(workflow)
+        self._state = GraphState(self._graph)
         # How steps ended, by id; what runs later reads it.
         self._results: dict[str, StepResult] = {}
         # A heap of positions in the definition: what can start, the first of the definition first.
         self._ready: list[int] = []
-        self._running: dict[int, asyncio.Task[None]] = {}
         # When each running step has started, in seconds of the run.
-        self._started: dict[int, float] = {}
-        # Positions of steps whose task has ended, with what came out; None is the workflow's deadline.
-        self._ended: asyncio.Queue[tuple[int, StepOutcome | BaseException] | None] = asyncio.Queue()
+        self._running: dict[int, float] = {}
+        self._lanes: set[asyncio.Task[None]] = set()
+        # More lanes are on their way, and how many when that happens again.
+        self._opening = False
+        self._next_lanes = 1
+        self._closing = False
         self._began = 0.0
         # Why nothing is started any more.
         self._stopped: str | None = None
@@ -89,75 +89,85 @@ class WorkflowRun:
         if self._on_event is not None:
             names = tuple(step.step_id for step in self._steps)
             self._on_event(RunStarted(self._run_id, self._workflow.name, names))
+        loop = asyncio.get_running_loop()
+        # Ends with None when every step has ended, and with what is wrong when a step raises what is no step's failure.
+        self._over: asyncio.Future[None] = loop.create_future()
+        seconds = self._workflow.timeout_seconds
         self._release(self._state.first())
-        alarm = self._set_alarm()
+        if not self._ready:
+            self._over.set_result(None)
+        self._open_lanes()
         try:
-            while self._ready or self._running:
-                self._start_ready()
-                await self._take_ended()
+            if seconds is None:
+                await self._over
+            else:
+                await asyncio.wait((self._over,), timeout=seconds)
+                if not self._over.done():
+                    await self._time_is_over()
+                await self._over
         finally:
-            if alarm is not None:
-                alarm.cancel()
-            await self._cancel()
+            await self._close_lanes()
+            if self._over.done() and not self._over.cancelled():
+                # Looked at, so that a fault that nobody waits for is not logged as forgotten.
+                self._over.exception()
         result = self._result()
         if self._on_event is not None:
             self._on_event(RunFinished(self._run_id, result.ok, result.total_time_seconds))
         return result
 
-    def _set_alarm(self) -> asyncio.TimerHandle | None:
-        seconds = self._workflow.timeout_seconds
-        if seconds is None:
-            return None
-        return asyncio.get_running_loop().call_later(seconds, self._ended.put_nowait, None)
-
     def _release(self, positions: Iterable[int]) -> None:
         for position in positions:
             heapq.heappush(self._ready, position)
 
-    def _start_ready(self) -> None:
-        if self._stopped is not None:
-            while self._ready:
-                self._skip(heapq.heappop(self._ready), self._stopped)
-            return
-        count = len(self._ready)
-        if self._sequential:
-            count = 0 if self._running else 1
+    def _open_lanes(self) -> None:
+        """Open lanes for steps that wait for one: one first, since most end without waiting, then twice as many.
+
+        So a wide layer has started within a few turns of the loop, and steps that the cache answers share a lane.
+        """
+        self._opening = False
+        count = 1 if self._sequential else min(self._next_lanes, len(self._ready))
+        self._next_lanes = 2 * count if count else 1
         for _ in range(count):
-            position = heapq.heappop(self._ready)
-            self._started[position] = self._clock() - self._began
-            if self._on_event is not None:
-                step = self._steps[position]
-                self._on_event(StepStarted(self._run_id, step.step_id, step.agent_name))
-            self._running[position] = asyncio.create_task(self._run(position))
+            lane = asyncio.create_task(self._run_lane())
+            self._lanes.add(lane)
+            lane.add_done_callback(self._lanes.discard)
 
-    async def _run(self, position: int) -> None:
-        # Not `asyncio.wait` in the loop above: it looks at every running step each time one ends.
+    async def _run_lane(self) -> None:
+        """Run one step after the other until none is ready."""
         try:
-            outcome = await self._step_run.run(self._steps[position], self._results)
-        except BaseException as fault:
-            self._ended.put_nowait((position, fault))
-            if isinstance(fault, asyncio.CancelledError):
-                raise
-        else:
-            self._ended.put_nowait((position, outcome))
-
-    async def _take_ended(self) -> None:
-        """Settle what has ended by now, one step at least, in the order of the definition."""
-        if not self._running:
+            steps_in_this_turn = 0
+            while self._ready:
+                if self._stopped is not None:
+                    self._skip(heapq.heappop(self._ready), self._stopped)
+                    continue
+                await self._run_next()
+                steps_in_this_turn += 1
+                if steps_in_this_turn == _STEPS_IN_A_TURN:
+                    steps_in_this_turn = 0
+                    await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            # A step may be cancelled from within; when the lane itself is, nobody waits for this any more.
+            if not self._closing:
+                self._over.cancel()
+            raise
+        except Exception as fault:  # noqa: BLE001 - whatever it is, it ends the run and is raised there
+            if not self._over.done():
+                self._over.set_exception(fault)
             return
-        batch = [await self._ended.get()]
-        while not self._ended.empty():
-            batch.append(self._ended.get_nowait())
-        ended = [entry for entry in batch if entry is not None]
-        if len(ended) > 1:
-            ended.sort(key=lambda entry: entry[0])
-        for position, outcome in ended:
-            del self._running[position]
-            if isinstance(outcome, BaseException):
-                raise outcome
-            self._settle(position, outcome)
-        if len(ended) < len(batch):
-            await self._time_is_over()
+        if not self._running and not self._over.done():
+            self._over.set_result(None)
+
+    async def _run_next(self) -> None:
+        position = heapq.heappop(self._ready)
+        if self._ready and not self._opening and not self._sequential:
+            self._opening = True
+            asyncio.get_running_loop().call_soon(self._open_lanes)
+        step = self._steps[position]
+        self._running[position] = self._clock() - self._began
+        if self._on_event is not None:
+            self._on_event(StepStarted(self._run_id, step.step_id, step.agent_name))
+        outcome = await self._run_step(step, self._results)
+        self._settle(position, outcome)
 
     def _settle(self, position: int, outcome: StepOutcome) -> None:
         """Record how a step ended, and what that means for those behind it."""
@@ -176,7 +186,7 @@ class WorkflowRun:
                 retried=tuple(outcome.retried),
                 reason=reason,
                 tolerated=state == "failed" and step.on_error == "continue",
-                started_seconds=self._started[position],
+                started_seconds=self._running.pop(position),
                 ended_seconds=self._clock() - self._began,
             )
         )
@@ -219,24 +229,25 @@ class WorkflowRun:
         """Fail what runs, and start nothing more."""
         seconds = self._workflow.timeout_seconds
         self._stopped = self._stopped or f"the workflow's {seconds:g} s were over"
-        over = sorted(self._running)
-        await self._cancel()
-        for position in over:
+        await self._close_lanes()
+        for position in sorted(self._running):
             error = CallTimeoutError(
                 f"The workflow's {seconds:g} s were over before this step had ended. Allow more time "
                 "(timeout_seconds of the workflow), or resume the run.",
                 attempts=0,
             )
             self._settle(position, StepOutcome(error=error))
+        while self._ready:
+            self._skip(heapq.heappop(self._ready), self._stopped)
+        if not self._over.done():
+            self._over.set_result(None)
 
-    async def _cancel(self) -> None:
-        running = tuple(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        self._running.clear()
-        while not self._ended.empty():
-            self._ended.get_nowait()
+    async def _close_lanes(self) -> None:
+        self._closing = True
+        lanes = tuple(self._lanes)
+        for lane in lanes:
+            lane.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
 
     def _result(self) -> WorkflowResult:
         ordered = {step.step_id: self._results[step.step_id] for step in self._steps}
@@ -245,12 +256,12 @@ class WorkflowRun:
             run_id=self._run_id,
             steps=ordered,
             execution_order=tuple(
-                step_id
-                for step_id in topological(self._workflow)
-                if ordered[step_id].started_seconds is not None
+                step.step_id
+                for step in self._graph.in_order()
+                if ordered[step.step_id].started_seconds is not None
             ),
             total_time_seconds=self._clock() - self._began,
-            usage=sum((step.usage for step in ordered.values()), NO_USAGE),
+            usage=total_usage(step.usage for step in ordered.values()),
             cost_usd=total_cost_usd(step.cost_usd for step in ordered.values()),
             final_steps=self._workflow.final_steps,
         )

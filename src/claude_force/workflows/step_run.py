@@ -93,7 +93,7 @@ class StepRun:
         self._sequential = sequential
         self._on_event = on_event
 
-    async def run(self, step: Step, ended: Mapping[str, StepResult]) -> StepOutcome:
+    async def __call__(self, step: Step, ended: Mapping[str, StepResult]) -> StepOutcome:
         """Run a step to its end; every `ClaudeForceError` is in the outcome, nothing else is caught."""
         outcome = StepOutcome()
         try:
