@@ -35,13 +35,14 @@ def build_chain(
     max_concurrent: int,
     max_retries: int,
     timeout_seconds: float,
+    attempt_timeout_seconds: float = 0,
     budgets: BudgetSettings,
     state_folder: Path | None,
     prompt_cache: PromptCacheSettings,
 ) -> ModelClient:
     """Every layer around ``transport``.
 
-    Outermost first: fallback, prompt cache, price and budget, then deadline, retries and limits.
+    Outermost first: the rest of answers that were cut off, fallback, prompt cache, price and budget, then deadline, retries and limits.
 
     Args:
         transport: sends each request once.
@@ -49,11 +50,13 @@ def build_chain(
         max_concurrent: requests of this process at the same time.
         max_retries: requests of one call beyond the first.
         timeout_seconds: the deadline of a call that names none.
+        attempt_timeout_seconds: the deadline of a single attempt; 0 for that of its call.
         budgets: what may be spent.
         state_folder: where the processes of a user share limits, breakers and the budget of the day; None shares none.
         prompt_cache: whether and how the provider's prompt cache is used.
     """
     from claude_force.pricing.catalogue import PriceCatalogue
+    from claude_force.provider.continuing import ContinuingClient
     from claude_force.provider.fallback import FallbackClient
     from claude_force.provider.metered import MeteredClient
     from claude_force.provider.resilient import ResilientClient
@@ -76,15 +79,15 @@ def build_chain(
         origin=origin,
         policy=RetryPolicy(max_retries=max_retries),
         timeout_seconds=timeout_seconds,
+        attempt_timeout_seconds=attempt_timeout_seconds or None,
     )
     catalogue = PriceCatalogue()
     spending = build_spending(budgets, catalogue, state_folder)
     metered = MeteredClient(resilient, catalogue=catalogue, spending=spending)
-    if not prompt_cache.enabled:
-        return FallbackClient(metered, catalogue=catalogue)
-    return FallbackClient(
-        build_prompt_cached(metered, prompt_cache, catalogue), catalogue=catalogue
-    )
+    marked: ModelClient = metered
+    if prompt_cache.enabled:
+        marked = build_prompt_cached(metered, prompt_cache, catalogue)
+    return ContinuingClient(FallbackClient(marked, catalogue=catalogue))
 
 
 def build_prompt_cached(

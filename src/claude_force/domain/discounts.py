@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _NOTHING: Final = Decimal(0)
 
@@ -31,3 +34,15 @@ class Discounts:
 
 
 NO_DISCOUNTS: Final = Discounts()
+
+
+def total_discounts(parts: Sequence[Discounts | None]) -> Discounts | None:
+    """The sum, or None if any part is unknown."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return Discounts(
+        prompt_cache_usd=sum((part.prompt_cache_usd for part in known), _NOTHING),
+        batch_usd=sum((part.batch_usd for part in known), _NOTHING),
+        fallback_usd=sum((part.fallback_usd for part in known), _NOTHING),
+    )

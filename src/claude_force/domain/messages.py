@@ -96,6 +96,8 @@ class CallContext:
     semantic: SemanticUse | None = None
     # Ids of models to ask, in this order, when the request's own cannot answer.
     fallback: tuple[str, ...] = ()
+    # How often an answer that was cut off at ``max_tokens`` is continued.
+    continue_rounds: int = 0
     # Its place among the calls that are made together with it; None for a call on its own.
     seat: Seat | None = None
     # Says when its run is stopped; None for a call that belongs to no run.

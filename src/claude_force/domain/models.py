@@ -56,6 +56,9 @@ _SERVED: Final[tuple[ModelFacts, ...]] = (
     ModelFacts("claude-haiku-4-5", 200_000, 4096),
 )
 
+# Every later model refuses a conversation that ends with a text in its own name.
+_TAKE_PREFILL: Final = frozenset({"claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"})
+
 _BY_ID: Final = {facts.model_id: facts for facts in _SERVED}
 
 # Gone: the API answers 404 to these.
@@ -125,3 +128,8 @@ def prompt_cache_minimum(model_id: str) -> int:
     if facts is None or facts.prompt_cache_minimum_tokens is None:
         return LARGEST_PROMPT_CACHE_MINIMUM_TOKENS
     return facts.prompt_cache_minimum_tokens
+
+
+def takes_prefill(model_id: str) -> bool:
+    """True for a model that goes on with a text that the caller puts into its mouth; False for one that is unknown."""
+    return _SNAPSHOT.sub("", model_id) in _TAKE_PREFILL

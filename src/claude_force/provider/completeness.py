@@ -22,10 +22,16 @@ def incomplete_answer(request: MessageRequest, response: MessageResponse) -> Inc
 
 def _what(request: MessageRequest, response: MessageResponse) -> str:  # noqa: PLR0911 - a table of texts
     match response.stop_reason:
+        case "max_tokens" if request.context.continue_rounds:
+            return (
+                f"The answer was cut off at max_tokens={request.max_tokens:,}, also when it was continued (at most "
+                f"{request.context.continue_rounds} times). Allow more continuations (--continue-truncated), a longer answer "
+                "(--max-tokens), or ask for less."
+            )
         case "max_tokens":
             return (
                 f"The answer was cut off at max_tokens={request.max_tokens:,}. "
-                "Allow a longer one (--max-tokens), or ask for less."
+                "Allow a longer one (--max-tokens), have it continued (--continue-truncated), or ask for less."
             )
         case "refusal":
             return f"The model refused to answer{_refusal(response)}. Reword the task, or ask another model."

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from claude_force.domain.discounts import NO_DISCOUNTS, Discounts
+from claude_force.domain.discounts import NO_DISCOUNTS, Discounts, total_discounts
 from claude_force.domain.errors import (
     CallError,
     CallTimeoutError,
@@ -21,8 +21,6 @@ from claude_force.domain.results import total_cost_usd
 from claude_force.domain.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from claude_force.domain.events import EventListener
     from claude_force.domain.messages import MessageRequest, MessageResponse
     from claude_force.pricing.catalogue import PriceCatalogue
@@ -93,7 +91,7 @@ class FallbackClient:
                 *response.lost_usages,
             ),
             cost_usd=total_cost_usd([response.cost_usd, *(_spent(error) for error in failures)]),
-            discounts=_total_discounts(
+            discounts=total_discounts(
                 (
                     response.discounts,
                     self._difference(response, request.model),
@@ -129,7 +127,7 @@ def can_fall_back(error: CallError) -> bool:
 def _with_all(error: CallError, failures: list[CallError]) -> CallError:
     """The last error, with what all attempts of all models took."""
     cost = total_cost_usd([_spent(failure) for failure in failures])
-    discounts = _total_discounts([_discounts(failure) for failure in failures])
+    discounts = total_discounts([_discounts(failure) for failure in failures])
     error.usages = tuple(usage for failure in failures for usage in failure.usages)
     error.attempts = sum(failure.attempts for failure in failures)
     error.cost_usd = cost
@@ -143,15 +141,3 @@ def _spent(error: CallError) -> Decimal | None:
 
 def _discounts(error: CallError) -> Discounts | None:
     return error.discounts if error.usages else NO_DISCOUNTS
-
-
-def _total_discounts(parts: Sequence[Discounts | None]) -> Discounts | None:
-    """The sum, or None if any part is unknown."""
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
-    return Discounts(
-        prompt_cache_usd=sum((part.prompt_cache_usd for part in known), _NOTHING),
-        batch_usd=sum((part.batch_usd for part in known), _NOTHING),
-        fallback_usd=sum((part.fallback_usd for part in known), _NOTHING),
-    )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from claude_force.simulator.errors import JsonObject
     from claude_force.simulator.prompts import Prompt
     from claude_force.simulator.scenarios import Scenario
+    from claude_force.simulator.unfinished import Rest, Unfinished
 
 _CHARACTERS_PER_TOKEN: Final = 3.8
 _NOTES: Final = (
@@ -58,11 +59,25 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_answer(
-    prompt: Prompt, *, seed: int, scenario: Scenario, fault: FaultKind | None = None
+    prompt: Prompt,
+    *,
+    seed: int,
+    scenario: Scenario,
+    fault: FaultKind | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Answer:
-    """The answer to a prompt; a fault that is a stop reason decides how it ends."""
+    """The answer to a prompt; a fault that is a stop reason decides how it ends.
+
+    ``unfinished`` is what was cut off before: a prompt that asks to go on with it gets the rest.
+    """
     draws = Draws(seed, prompt.fingerprint)
-    blocks, stop_reason, stop_sequence = _content(prompt, draws, scenario, fault)
+    rest = None if unfinished is None else unfinished.rest(prompt.body)
+    if rest is None or fault is FaultKind.REFUSAL:
+        blocks, stop_reason, stop_sequence = _content(prompt, draws, scenario, fault)
+    else:
+        blocks = [Block(kind="text", text=rest.repeated + rest.text)]
+        stop_reason, stop_sequence = "end_turn", None
+    whole = _said(blocks)
     if fault is not None and fault in STOP_REASONS:
         stop_reason = STOP_REASONS[fault]
         if fault in _CUT_SHORT:
@@ -72,6 +87,8 @@ def make_answer(
     if output_tokens > max_tokens:
         blocks, stop_reason, stop_sequence = _within(blocks, max_tokens), "max_tokens", None
         output_tokens = _tokens(blocks)
+    if stop_reason == "max_tokens" and unfinished is not None:
+        _remember(unfinished, rest, _said(blocks), whole)
     return Answer(
         blocks=tuple(blocks),
         stop_reason=stop_reason,
@@ -110,6 +127,18 @@ _REFUSAL: Final = {
     "category": "general_harms",
     "explanation": "simulated refusal: no model ran",
 }
+
+
+def _said(blocks: list[Block]) -> str:
+    return "".join([block.text for block in blocks if block.kind == "text"])
+
+
+def _remember(unfinished: Unfinished, rest: Rest | None, said: str, whole: str) -> None:
+    if rest is None:
+        unfinished.remember(said, whole)
+        return
+    new, all_new = said[len(rest.repeated) :], whole[len(rest.repeated) :]
+    unfinished.remember(rest.so_far + new, rest.so_far + all_new)
 
 
 def _tokens(blocks: list[Block], kind: str | None = None) -> int:

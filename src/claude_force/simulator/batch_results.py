@@ -95,7 +95,13 @@ def _result(platform: Platform, params: JsonObject) -> JsonObject:
 
 def _message(platform: Platform, prompt: Prompt, kind: FaultKind | None) -> JsonObject:
     # The prompt cache is left out: in a batch it is best effort, and none is a possible effort.
-    answer = make_answer(prompt, seed=platform.seed, scenario=platform.scenario, fault=kind)
+    answer = make_answer(
+        prompt,
+        seed=platform.seed,
+        scenario=platform.scenario,
+        fault=kind,
+        unfinished=platform.unfinished,
+    )
     usage = Usage(input_tokens=prompt.total_tokens)
     platform.counters.bill(usage, answer.output_tokens)
     platform.counters.answered_whole(prompt.fingerprint)

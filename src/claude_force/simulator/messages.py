@@ -162,6 +162,7 @@ class _Exchange:
             seed=platform.seed,
             scenario=platform.scenario,
             fault=fault.kind if fault else None,
+            unfinished=platform.unfinished,
         )
         response = self._response()
         if fault is None:

@@ -12,6 +12,7 @@ from claude_force.simulator.errors import ApiError
 from claude_force.simulator.prompt_cache import PromptCache
 from claude_force.simulator.rate_limits import RateLimiter
 from claude_force.simulator.stats import Counters, RequestRecord
+from claude_force.simulator.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ class Platform:
         self.monotonic = monotonic
         self.counters = Counters()
         self.prompt_cache = PromptCache()
+        self.unfinished = Unfinished()
         self.kept: deque[RequestRecord] = deque(maxlen=keep_requests)
         self.queued_faults: list[Fault] = []
         self._required_api_key = required_api_key
@@ -61,6 +63,7 @@ class Platform:
         """As just started: no counts, no cache, full limits, nothing queued or kept. The scenario stays."""
         self.counters.reset()
         self.prompt_cache.clear()
+        self.unfinished.clear()
         self.queued_faults.clear()
         self.kept.clear()
         self.use_scenario(self.scenario)
