@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from claude_force.agents.prompts import DEFAULT_MAX_TOKENS, build_request
+from claude_force.domain.errors import InputError
 from claude_force.domain.messages import USE_CACHE
 from claude_force.domain.models import resolve_model
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from claude_force.agents.registry import AgentRegistry
     from claude_force.domain.agents import AgentDefinition
     from claude_force.domain.messages import CacheUse, CallContext, Effort, MessageRequest
+
+# Twenty answers of the usual length are a book; who wants more of one asks for its chapters.
+MAX_CONTINUATIONS: Final = 20
 
 
 class CallOptions(TypedDict, total=False):
@@ -30,6 +34,8 @@ class CallOptions(TypedDict, total=False):
     timeout_seconds: float | None
     cache: CacheUse
     fallback: tuple[str, ...] | None
+    continue_truncated: int
+    use_memory: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,24 @@ class AgentCall:
     cache: CacheUse = USE_CACHE
     # Models (aliases or ids) to ask, in this order, when the first cannot answer; None takes the agent's own chain.
     fallback: tuple[str, ...] | None = None
+    # How often an answer that was cut off at ``max_tokens`` is continued; the parts are one answer. 0 makes it an error.
+    continue_truncated: int = 0
+    # Recall what the agent did in this project before, and remember this task. None does so where the agent's file has
+    # a `memory:` line.
+    use_memory: bool | None = None
+
+    def rounds_after(self) -> int:
+        """How often an answer may be continued.
+
+        Raises:
+            InputError: it is less than 0 or more than 20.
+        """
+        rounds = self.continue_truncated
+        if isinstance(rounds, bool) or not 0 <= rounds <= MAX_CONTINUATIONS:
+            raise InputError(
+                f"continue_truncated is {rounds!r}; it is a number from 0 to {MAX_CONTINUATIONS}."
+            )
+        return rounds
 
     def models_after(self, definition: AgentDefinition) -> tuple[str, ...]:
         """Ids of the models to ask when the first cannot answer: the call's chain, else the agent's own."""
