@@ -6,8 +6,10 @@ Run as ``.venv/bin/python benchmarks/metrics.py [--json] [--rows N]``. Contender
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sqlite3
+import subprocess
 import tempfile
 import time
 from collections import deque
@@ -27,7 +29,7 @@ from claude_force.metrics.rows import CallRow
 from claude_force.metrics.schema import SCHEMA
 from claude_force.metrics.writing import RowWriter
 from claude_force.storage.database import open_database
-from reporting import Goal, Report, Row, quantile
+from reporting import RIVALS_PYTHON, Goal, Report, Row, quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,9 +159,33 @@ def fill(path: Path, count: int) -> None:
         writer.write(batch) if batch else None
 
 
+def write_csv(path: Path, count: int) -> None:
+    """The same calls for those that know no table of ours."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in load(count):
+            cost = int((row.cost_usd or 0) * 10**12)
+            file.write(
+                f"{int(row.ended_at * 1000)},{row.agent_name},{row.model},{row.seconds},{cost}\n"
+            )
+
+
+def rivals(folder: Path, count: int, rounds: int) -> Iterator[Row]:
+    write_csv(folder / "calls.csv", count)
+    script = Path(__file__).with_name("metrics_rivals.py")
+    told = subprocess.run(
+        [str(RIVALS_PYTHON), str(script), str(folder), str(rounds)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for contender, measure, unit, samples in json.loads(told.stdout):
+        yield Row(contender=contender, measure=measure, unit=unit, samples=tuple(samples))
+
+
 def asking(path: Path, rounds: int) -> Iterator[Row]:
     questions: dict[str, Callable[[MetricsReader], object]] = {
         "summary of everything": lambda reader: reader.summary(),
+        "savings of everything": lambda reader: reader.savings(),
         "summary of 7 days": lambda reader: reader.summary(7 * DAY),
         "by agent and hour, 30 days": lambda reader: reader.grouped(("agent", "hour"), 30 * DAY),
         "by agent, 30 days": lambda reader: reader.grouped(("agent",), 30 * DAY),
@@ -232,6 +258,9 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=int, default=1_000_000, help="rows in the store that is asked"
     )
+    parser.add_argument(
+        "--without-rivals", action="store_true", help="where .venv-rivals is not installed"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -239,17 +268,19 @@ def main() -> None:
         path = folder / "asked.db"
         fill(path, arguments.rows)
         rows += asking(path, arguments.rounds)
+        if not arguments.without_rivals:
+            rows += rivals(folder, arguments.rows, arguments.rounds)
         size = path.stat().st_size / arguments.rows
     workload = (
         f"{CALLS:,} calls of {PIECES} pieces a sample; {arguments.rows:,} rows over 30 days in {size:.0f} bytes a row, "
-        "of 8 agents, 2 models, 2 workflows"
+        "of 8 agents, 2 models, 2 workflows;\nSQLite and JSON Lines are asked once each"
     )
     Report(
         name="metrics",
         workload=workload,
         rows=tuple(rows),
         goals=goals(tuple(rows)),
-        reference="deque append",
+        reference=OURS,
     ).print(as_json=arguments.json)
 
 
