@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from claude_force.domain.agents import AgentDefinition
     from claude_force.provider.client import ModelClient
 
-# The least at which the labelled pairs of benchmarks/semantic.py have no false hit.
-DEFAULT_THRESHOLD: Final = 0.95
+# With the guard, no labelled pair of benchmarks/semantic.py is a false hit from here on; below, hardly more are hits.
+DEFAULT_THRESHOLD: Final = 0.85
 
 
 class SemanticAgents:

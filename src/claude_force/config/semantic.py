@@ -23,7 +23,7 @@ def semantic_problems(section: object) -> Iterator[tuple[str, str, bool]]:
     if not isinstance(agents, dict):
         yield (
             "cache.semantic.agents",
-            f'expected agents by name, such as {{"faq": {{"threshold": 0.95}}}}, found {shown(agents)}',
+            f'expected agents by name, such as {{"faq": {{"threshold": 0.9}}}}, found {shown(agents)}',
             True,
         )
         return
@@ -41,7 +41,7 @@ def _agent_problems(place: str, entry: object) -> Iterator[tuple[str, str, bool]
     if not isinstance(entry, dict):
         yield (
             place,
-            f'expected an object, such as {{}} or {{"threshold": 0.95}}, found {shown(entry)}',
+            f'expected an object, such as {{}} or {{"threshold": 0.9}}, found {shown(entry)}',
             True,
         )
         return

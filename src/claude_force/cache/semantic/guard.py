@@ -1,22 +1,39 @@
-"""What two tasks must agree in, however similar they are. Pure."""
+"""What two tasks must agree in, however similar they are. Pure.
+
+The mean of word vectors hardly moves where a word turns the meaning: a number, a negation, a name, who does what to
+whom. So both tasks must ask for the same kind of thing, and every word that says something must be in both, in the
+same order. The vectors choose which of thousands of tasks is looked at, the most similar first.
+"""
 
 from __future__ import annotations
 
-import re
-from typing import Final
+from collections import Counter
+from typing import TYPE_CHECKING
 
-_NUMBERS: Final = re.compile(r"\d+(?:[.,:]\d+)*")
-_QUOTED: Final = re.compile(r"\"([^\"]+)\"|`([^`]+)`")
-_NEGATIONS: Final = re.compile(
-    r"\b(?:not|no|never|without|none|cannot|nor|neither)\b|n.t\b", re.IGNORECASE
-)
+from claude_force.cache.semantic.reading import read_task
+
+if TYPE_CHECKING:
+    from claude_force.cache.semantic.reading import Reading
 
 
 def disagreement(asked: str, answered: str) -> str | None:
     """What the tasks differ in that forbids to answer one with the other; None where nothing does."""
-    for what, pattern in (("numbers", _NUMBERS), ("quoted text", _QUOTED)):
-        if pattern.findall(asked) != pattern.findall(answered):
+    one, two = read_task(asked), read_task(answered)
+    if one == two:
+        return None
+    for what, mine, theirs in (
+        ("quoted text", one.quoted, two.quoted),
+        ("numbers", one.numbers, two.numbers),
+        ("negations", one.negations, two.negations),
+        ("the kind of question", one.kinds, two.kinds),
+    ):
+        if mine != theirs:
             return what
-    if len(_NEGATIONS.findall(asked)) != len(_NEGATIONS.findall(answered)):
-        return "negations"
-    return None
+    return _words_that_differ(one, two)
+
+
+def _words_that_differ(one: Reading, two: Reading) -> str:
+    mine, theirs = Counter(one.words), Counter(two.words)
+    if mine != theirs:
+        return f"words: {', '.join([*(mine - theirs), *(theirs - mine)])}"
+    return "forms of verbs" if one.words == two.words else "the order of words"
