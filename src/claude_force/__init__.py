@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment, collect_files
     from claude_force.agents.calls import AgentCall
     from claude_force.assembly.metering import open_metrics
+    from claude_force.assembly.remembering import open_memory
     from claude_force.cache.response_cache import ResponseCache
     from claude_force.domain.agents import AgentDefinition
     from claude_force.domain.errors import (
@@ -73,6 +74,8 @@ if TYPE_CHECKING:
     from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
     from claude_force.domain.results import AgentOutcome, AgentResult, StepResult, WorkflowResult
     from claude_force.domain.usage import Usage
+    from claude_force.memory.records import MemoryRecord, Recollection
+    from claude_force.memory.store import MemoryStore
     from claude_force.metrics.open_telemetry import OpenTelemetryListener
     from claude_force.metrics.reader import MetricsReader
     from claude_force.orchestrator import AsyncAgentOrchestrator
@@ -135,7 +138,10 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "TextDelta",
     ),
     "claude_force.assembly.metering": ("open_metrics",),
+    "claude_force.assembly.remembering": ("open_memory",),
     "claude_force.cache.response_cache": ("ResponseCache",),
+    "claude_force.memory.records": ("MemoryRecord", "Recollection"),
+    "claude_force.memory.store": ("MemoryStore",),
     "claude_force.metrics.reader": ("MetricsReader",),
     "claude_force.domain.messages": (
         "NO_CACHE",
@@ -203,6 +209,8 @@ __all__ = [
     "InvalidRequestError",
     "ItemsError",
     "JournalError",
+    "MemoryRecord",
+    "MemoryStore",
     "MessageRequest",
     "MessageResponse",
     "MessagesApiClient",
@@ -213,6 +221,7 @@ __all__ = [
     "OptionalDependencyError",
     "PartialFailureError",
     "RateLimitError",
+    "Recollection",
     "ResponseCache",
     "RunCappedError",
     "RunFinished",
@@ -233,6 +242,7 @@ __all__ = [
     "WorkflowResult",
     "__version__",
     "collect_files",
+    "open_memory",
     "open_metrics",
     "parse_workflow",
 ]

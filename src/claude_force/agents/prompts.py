@@ -148,7 +148,7 @@ def _user_blocks(
     ]
     question = clean_text(task).strip()
     contents = [question, *(text for _, _, label, content in parts for text in (label, content))]
-    block_id = _unused_id(contents)
+    block_id = unused_id(contents)
     blocks = [
         _delimited(tag, block_id, f' {attribute}="{_attribute(value)}"', text)
         for tag, attribute, value, text in parts
@@ -170,7 +170,7 @@ def _delimited(tag: str, block_id: str, attributes: str, text: str) -> str:
     return f'<{tag} id="{block_id}"{attributes}>\n{text}\n</{tag} id="{block_id}">\n\n'
 
 
-def _unused_id(contents: Sequence[str]) -> str:
+def unused_id(contents: Sequence[str]) -> str:
     """Digits that stand in none of ``contents``.
 
     They are the same for all prompts, save one that holds them, which takes more digits: so prompts that begin with the

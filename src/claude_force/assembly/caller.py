@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from claude_force.assembly.runtime import Runtime
     from claude_force.domain.companions import Seat
     from claude_force.domain.events import Event, EventListener
+    from claude_force.domain.messages import MessageRequest
     from claude_force.domain.results import AgentResult
     from claude_force.workflows.run_stop import RunStop
 
@@ -104,6 +105,17 @@ class Caller:
         else:
             request = in_context(prepared.request, context)
         listener = self.listener(on_event)
+        memory = self._runtime.memory_of(call, definition)
+        if memory is None:
+            return await self._ask(request, listener, stop)
+        reminded = await memory.remind(call, definition, request, run=stop)
+        result = await self._ask(reminded.request, listener, stop)
+        memory.keep(call, reminded.key, result)
+        return result
+
+    async def _ask(
+        self, request: MessageRequest, listener: EventListener | None, stop: RunStop | None
+    ) -> AgentResult:
         if stop is None:
             return await ask(self._runtime.client(), request, listener)
         # The stop is asked first: what it refuses has not started, for any other listener.

@@ -19,6 +19,7 @@ from claude_force.assembly.lookup import (
     build_registry,
     cache_folder,
     find_settings,
+    limits_redis_url_of,
     redis_url_of,
 )
 from claude_force.assembly.metering import open_recorder
@@ -30,10 +31,13 @@ from claude_force.domain.errors import ClosedError, ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from claude_force.agents.calls import AgentCall
     from claude_force.agents.registry import AgentRegistry
     from claude_force.assembly.options import RuntimeOptions
+    from claude_force.assembly.remembering import Remembering
     from claude_force.cache.store import CacheStore
     from claude_force.config.settings import BudgetSettings, CacheSettings, Settings
+    from claude_force.domain.agents import AgentDefinition
     from claude_force.metrics.recorder import Recorder
     from claude_force.provider.batches_api import BatchesApi
     from claude_force.provider.client import ModelClient
@@ -77,6 +81,7 @@ class Runtime:
         # None until it is known whether there is to be one.
         self._recorders: tuple[Recorder, ...] | None = None
         self._semantic: SemanticAgents | None = None
+        self._remembering: Remembering | None = None
         self._closed = False
         # Threads may make the first call at the same time: a second chain would have limits of its own.
         self._building = Lock()
@@ -169,6 +174,24 @@ class Runtime:
                 recorders = self._recorders
         return recorders
 
+    def memory_of(self, call: AgentCall, definition: AgentDefinition) -> Remembering | None:
+        """What the agent of this call remembers; None for a call without a memory."""
+        wanted = call.use_memory
+        if wanted is None:
+            wanted = definition.memory is not None and self.shares_state
+        if not wanted or not self.settings.memory.enabled:
+            return None
+        from claude_force.assembly.remembering import open_remembering  # noqa: PLC0415 - few calls have one
+
+        with self._building:
+            if self._closed:
+                raise ClosedError("This orchestrator is closed; make a new one.")
+            if self._remembering is None:
+                self._remembering = open_remembering(
+                    self.settings, self._environment, self.state_folder
+                )
+            return self._remembering
+
     @property
     def project_folder(self) -> Path:
         """The project: where its ``.claude`` is, else where its ``claude.json`` is, else the working folder."""
@@ -181,6 +204,11 @@ class Runtime:
     def state_folder(self) -> Path:
         """Where the processes of a user share limits, breakers, budgets and what is in batches."""
         return self._options.state_dir or self._environment.state_home
+
+    @property
+    def limits_redis_url(self) -> str | None:
+        """Where the processes of several machines share limits, breakers and the budget of the day; None for nowhere."""
+        return limits_redis_url_of(self._options.limits_redis_url, self._environment)
 
     @property
     def shares_state(self) -> bool:
@@ -240,12 +268,15 @@ class Runtime:
             self._closed = True
             chain, self._chain = self._chain, None
             recorders, self._recorders = self._recorders or (), ()
+            remembering, self._remembering = self._remembering, None
         try:
             if chain is not None:
                 await chain.aclose()
         finally:
             for recorder in recorders:
                 await recorder.aclose()
+            if remembering is not None:
+                await remembering.aclose()
 
     def _build(self) -> ModelClient:
         given, options = self._given_client, self._options
@@ -262,6 +293,7 @@ class Runtime:
             state_folder=None
             if origin is None
             else options.state_dir or self._environment.state_home,
+            redis_url=self.limits_redis_url,
             prompt_cache=replace(self.settings.prompt_cache, enabled=self.uses_prompt_cache),
         )
         return self._cached(chain, origin)

@@ -69,6 +69,7 @@ class WorkflowMethods:
                 task=task,
                 files=options.get("files", ()),
                 cache=options.get("cache", USE_CACHE),
+                use_memory=options.get("use_memory"),
                 root=self._runtime.project_folder,
             ),
             by_name=isinstance(workflow, str),
@@ -104,6 +105,7 @@ class WorkflowMethods:
             load=self.load_workflow,
             files=options.get("files"),
             cache=options.get("cache", USE_CACHE),
+            use_memory=options.get("use_memory"),
             sequential=options.get("sequential", False),
             on_event=options.get("on_event"),
         )

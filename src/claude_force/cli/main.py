@@ -40,6 +40,9 @@ _COMMANDS: Final = {
         "claude_force.cli.metrics:metrics",
         "Show what calls took and cost, trends, failures, alerts; export them.",
     ),
+    "memory": Entry(
+        "claude_force.cli.memory:memory", "List, search, show, forget and export what agents remember."
+    ),
     "ctl": Entry(
         "claude_force.cli.ctl:ctl", "Show and change limits, pause and resume, while runs go on."
     ),

@@ -72,6 +72,8 @@ class AnswerOptions:
     effort: Effort | None
     # None takes the agent's own chain.
     fallback: tuple[str, ...] | None
+    # None leaves it to the agent's file.
+    use_memory: bool | None = None
 
 
 def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -105,6 +107,12 @@ run_options = apply(
     click.option("--base-url", help="Address of the API, in place of ANTHROPIC_BASE_URL."),
     click.option(
         "--timeout", type=float, metavar="SECONDS", help="Deadline of one call, retries included."
+    ),
+    click.option(
+        "--attempt-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="Deadline of one attempt; 0 for none.",
     ),
     click.option(
         "--max-concurrent", type=int, metavar="N", help="Requests under way at the same time."
@@ -174,6 +182,12 @@ semantic_option = click.option(
     metavar="[THRESHOLD]",
     help="Answer with the answer to a similar task, from this cosine similarity on. Needs the extra 'semantic'.",
 )
+memory_option = click.option(
+    "--memory/--no-memory",
+    "use_memory",
+    default=None,
+    help="Recall what the agent did in this project before, and remember this (default: as the agent's file says).",
+)
 file_option = click.option(
     "--file",
     "-f",
@@ -191,6 +205,7 @@ def split_options(values: dict[str, Any]) -> tuple[RunOptions, AnswerOptions]:
         max_tokens=values.pop("max_tokens", 4096),
         effort=values.pop("effort", None),
         fallback=_names(values.pop("fallback", None)),
+        use_memory=values.pop("use_memory", None),
     )
     given = {name: values.pop(name) for name in RunOptions.__dataclass_fields__ if name in values}
     return RunOptions(**given), answer
@@ -295,5 +310,6 @@ def _simulated_places(options: RunOptions) -> dict[str, Any]:
         "cache_origin": f"simulator {options.scenario or _DEFAULT_SCENARIO}",
         "cache_dir": cache_folder(environment, simulated=True),
         "cache_redis_url": "",
+        "limits_redis_url": "",
         "state_dir": state_folder(environment, simulated=True),
     }

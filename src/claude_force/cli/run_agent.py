@@ -14,6 +14,7 @@ from claude_force.cli.options import (
     answer_options,
     apply,
     file_option,
+    memory_option,
     open_orchestrator,
     run_options,
     semantic_option,
@@ -35,6 +36,7 @@ _agent_options = apply(
     answer_options,
     run_options,
     semantic_option,
+    memory_option,
     click.option(
         "--stream/--no-stream",
         default=True,
@@ -101,6 +103,7 @@ def _run(name: str, task: str | None, values: dict[str, Any], *, from_stdin: boo
         effort=answer.effort,
         cache=options.cache,
         fallback=answer.fallback,
+        use_memory=answer.use_memory,
     )
     stream = stream and not options.as_json
     result = asyncio.run(_ask(call, options, stream=stream))

@@ -14,6 +14,7 @@ import click
 from claude_force.cli.interrupt import interruptible
 from claude_force.cli.options import (
     answer_options,
+    memory_option,
     open_orchestrator,
     run_options,
     semantic_option,
@@ -101,6 +102,7 @@ def _waiting_teller() -> Callable[[int], None]:
 @click.option(
     "--no-wait", is_flag=True, help="With --batch: send what is missing, and wait for no result."
 )
+@memory_option
 @answer_options
 @run_options
 @semantic_option
@@ -126,6 +128,11 @@ def run_map(
         raise ConfigError("Name a file for the results with --out, or print them with --json.")
     if no_wait and not batch:
         raise ConfigError("--no-wait is for --batch.")
+    if batch and answer.use_memory:
+        raise ConfigError(
+            "--memory is not for --batch: what is remembered changes before the results are there, and the same command "
+            "would then ask other questions. Leave one of the two out."
+        )
     way = Way(batch=batch, wait=not no_wait)
     asyncio.run(_map(name, items, out, options, answer, way=way))
 
@@ -276,6 +283,7 @@ def _call(item: MapItem, agent_name: str, answer: AnswerOptions) -> AgentCall:
         max_tokens=answer.max_tokens,
         effort=answer.effort,
         fallback=answer.fallback,
+        use_memory=answer.use_memory,
     )
 
 

@@ -11,7 +11,13 @@ import click
 
 from claude_force.cli.durations import Duration
 from claude_force.cli.interrupt import interruptible
-from claude_force.cli.options import file_option, open_orchestrator, run_options, split_options
+from claude_force.cli.options import (
+    file_option,
+    memory_option,
+    open_orchestrator,
+    run_options,
+    split_options,
+)
 from claude_force.cli.render import (
     dollars,
     final_text,
@@ -69,6 +75,7 @@ if TYPE_CHECKING:
     help="Where steps run: in this process.",
 )
 @file_option
+@memory_option
 @run_options
 @click.option(
     "--async",
@@ -82,7 +89,7 @@ def workflow(name: str, **values: Any) -> None:  # noqa: ANN401 - click's
         values.pop(accepted)
     patterns = values.pop("files")
     report_path = values.pop("report_path")
-    options, _ = split_options(values)
+    options, answer = split_options(values)
     _check_report(report_path, journal=values["journal"])
     files = collect_patterns(patterns)
     result = asyncio.run(
@@ -95,6 +102,7 @@ def workflow(name: str, **values: Any) -> None:  # noqa: ANN401 - click's
                 files=files,
                 sequential=values["sequential"],
                 cache=options.cache,
+                use_memory=answer.use_memory,
                 timeout_seconds=values["deadline"],
                 journal=values["journal"],
                 file_patterns=(patterns, Path.cwd()),

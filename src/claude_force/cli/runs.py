@@ -11,7 +11,14 @@ import click
 from claude_force.assembly.lookup import state_folder
 from claude_force.cli.durations import Duration
 from claude_force.cli.lazy import Entry, LazyGroup
-from claude_force.cli.options import apply, file_option, json_option, run_options, split_options
+from claude_force.cli.options import (
+    apply,
+    file_option,
+    json_option,
+    memory_option,
+    run_options,
+    split_options,
+)
 from claude_force.cli.render import dollars, print_json, print_text, tokens, usage_json
 from claude_force.config.environment import read_environment
 from claude_force.domain.errors import ConfigError, InputError
@@ -90,6 +97,7 @@ def show(run: str, simulated: bool, as_json: bool) -> None:
 @_run_argument
 @click.option("--sequential/--parallel", default=False, help="One step at a time.")
 @file_option
+@memory_option
 @run_options
 def resume(run: str, sequential: bool, **values: Any) -> None:  # noqa: ANN401 - click's
     """Do what is missing, failed or changed of a run, and nothing else.
@@ -99,7 +107,7 @@ def resume(run: str, sequential: bool, **values: Any) -> None:  # noqa: ANN401 -
     from claude_force.cli.run_workflow import collect_patterns, execute, report
 
     patterns = values.pop("files")
-    options, _ = split_options(values)
+    options, answer = split_options(values)
     store = open_store(options.simulated)
     run_id = store.find(run)
     header = store.header(run_id)
@@ -118,6 +126,7 @@ def resume(run: str, sequential: bool, **values: Any) -> None:  # noqa: ANN401 -
                 files=files,
                 sequential=sequential,
                 cache=options.cache,
+                use_memory=answer.use_memory,
                 on_event=on_event,
             ),
         )

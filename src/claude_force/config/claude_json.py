@@ -14,6 +14,7 @@ from claude_force.config.fields import FIELDS, SECTIONS, problem_with, shown
 from claude_force.config.semantic import read_semantic, semantic_problems
 from claude_force.config.settings import (
     CacheSettings,
+    MemorySettings,
     MetricsSettings,
     PerformanceSettings,
     PromptCacheSettings,
@@ -29,7 +30,7 @@ MAX_CONFIG_BYTES: Final = 4_000_000
 _ALERTS: Final = "metrics.alerts"
 _SEMANTIC: Final = "cache.semantic"
 # Keys that older files carry and that say nothing to this package.
-_IGNORED_KEYS: Final = frozenset({"version", "name", "description", "$schema", "memory"})
+_IGNORED_KEYS: Final = frozenset({"version", "name", "description", "$schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def load_settings(path: Path) -> Settings:
         prompt_cache=PromptCacheSettings(**_section(document, "prompt_cache")),
         budgets=read_budgets(document.get("budgets", {})),
         metrics=_read_metrics(document),
+        memory=MemorySettings(**_section(document, "memory")),
         agents=document.get("agents", {}),
         workflows=document.get("workflows", {}),
         path=path,

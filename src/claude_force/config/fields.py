@@ -154,6 +154,40 @@ FIELDS: Final[tuple[Field, ...]] = (
         maximum=3650,
         meaning="how long rows are kept; sums by day stay",
     ),
+    Field(
+        section="memory",
+        name="enabled",
+        kind="bool",
+        default=True,
+        meaning="let calls and agents that ask for a memory have one; false: none has",
+    ),
+    Field(
+        section="memory",
+        name="max_tokens",
+        kind="int",
+        default=1000,
+        minimum=0,
+        maximum=20_000,
+        meaning="what is recalled for one call",
+    ),
+    Field(
+        section="memory",
+        name="retention_days",
+        kind="int",
+        default=365,
+        minimum=1,
+        maximum=3650,
+        meaning="how long a task is remembered",
+    ),
+    Field(
+        section="memory",
+        name="max_size_mb",
+        kind="number",
+        default=50,
+        minimum=1,
+        maximum=10_000,
+        meaning="bytes that all memories may take on disk; the oldest make room",
+    ),
 )
 
 SECTIONS: Final = tuple(dict.fromkeys(field.section for field in FIELDS))

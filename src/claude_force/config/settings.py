@@ -99,6 +99,19 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySettings:
+    """``memory`` of claude.json."""
+
+    # Whether calls and agents that ask for a memory have one.
+    enabled: bool = True
+    # What is recalled for one call, in tokens; 0 recalls nothing.
+    max_tokens: int = 1000
+    retention_days: int = 365
+    # For all agents and projects of the user together; the oldest records make room.
+    max_size_mb: float = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that claude.json says; the defaults where there is no such file."""
 
@@ -107,6 +120,7 @@ class Settings:
     prompt_cache: PromptCacheSettings = field(default_factory=PromptCacheSettings)
     budgets: BudgetSettings = field(default_factory=BudgetSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
     # Agents registered by name, as the file has them: {"name": {"file": …, "domains": […], "priority": …}}.
     agents: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     # Workflows by name, as the file has them: a list of agent names, or a mapping with `steps`.

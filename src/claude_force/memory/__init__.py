@@ -1,0 +1,1 @@
+"""Floor 2: what agents remember of earlier tasks, and how it is found again."""
