@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Twenty answers of the usual length are a book; who wants more of one asks for its chapters.
 MAX_CONTINUATIONS: Final = 20
+# Where it is asked for without a number.
+DEFAULT_CONTINUATIONS: Final = 3
 
 
 class CallOptions(TypedDict, total=False):

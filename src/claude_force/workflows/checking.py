@@ -104,6 +104,8 @@ def _own_problems(step: Step) -> Iterator[str]:
         yield "repeat_until: needs max_rounds, from 1 to 20, or it might never end"
     if step.max_parallel is not None and step.for_each is None:
         yield "max_parallel: bounds a fan-out, and there is no for_each"
+    if step.batch and step.timeout_seconds is not None:
+        yield "timeout_seconds: bounds calls that are sent at once, and a batch may take a day; leave one of them out"
     if step.for_each is not None and step.for_each.step is not None:
         source = step.for_each.step
         if source not in step.dependencies:

@@ -79,6 +79,10 @@ class Step:
     files: bool = True
     # Whether the response cache is used.
     cache: bool = True
+    # Whether its calls go out in message batches, at half the price within a day; None leaves it to the workflow.
+    batch: bool | None = None
+    # How often an answer that was cut off at ``max_tokens`` is continued; None leaves it to the workflow.
+    continue_truncated: int | None = None
     # Dollars that all its calls of one run may cost together.
     budget_usd: Decimal | None = None
 
@@ -104,7 +108,7 @@ class Step:
 # Fields that a definition has as they are.
 _PLAIN: Final = (
     *("when", "max_parallel", "repeat_until", "max_rounds"),
-    *("model", "max_tokens", "effort", "timeout_seconds"),
+    *("model", "max_tokens", "effort", "timeout_seconds", "batch", "continue_truncated"),
 )
 
 
@@ -117,6 +121,9 @@ class Workflow:
     description: str = ""
     # From the start of the run to its end; None for no deadline.
     timeout_seconds: float | None = None
+    # For steps that say nothing of their own; see `Step`.
+    batch: bool | None = None
+    continue_truncated: int | None = None
 
     @property
     def final_steps(self) -> tuple[str, ...]:
@@ -131,6 +138,35 @@ class Workflow:
             return self
         return replace(self, timeout_seconds=timeout_seconds)
 
+    def settled(
+        self, *, batch: bool | None = None, continue_truncated: int | None = None
+    ) -> Workflow:
+        """The same with every step saying for itself how its calls go out.
+
+        Args:
+            batch: goes before what the workflow says; False also before what its steps say. A step with a deadline of
+                its own goes out at once, unless it says otherwise itself.
+            continue_truncated: goes before what the workflow says.
+        """
+        batches = self.batch if batch is None else batch
+        rounds = self.continue_truncated if continue_truncated is None else continue_truncated
+        steps = tuple(
+            replace(
+                step,
+                batch=batch is not False
+                and (
+                    bool(batches) and step.timeout_seconds is None
+                    if step.batch is None
+                    else step.batch
+                ),
+                continue_truncated=(rounds or 0)
+                if step.continue_truncated is None
+                else step.continue_truncated,
+            )
+            for step in self.steps
+        )
+        return replace(self, steps=steps, batch=batches, continue_truncated=rounds)
+
     def to_dict(self) -> dict[str, Any]:
         """The definition as JSON values; `parse_workflow` reads it back to an equal workflow."""
         found: dict[str, Any] = {"name": self.name}
@@ -138,4 +174,8 @@ class Workflow:
             found["description"] = self.description
         if self.timeout_seconds is not None:
             found["timeout_seconds"] = self.timeout_seconds
+        if self.batch is not None:
+            found["batch"] = self.batch
+        if self.continue_truncated is not None:
+            found["continue_truncated"] = self.continue_truncated
         return found | {"steps": [step.to_dict() for step in self.steps]}

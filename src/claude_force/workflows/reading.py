@@ -17,18 +17,21 @@ from claude_force.workflows.definition import (
     Step,
     Workflow,
 )
+from claude_force.workflows.reading_ways import read_batch, read_continuations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_WORKFLOW_KEYS: Final = frozenset({"name", "description", "steps", "timeout_seconds"})
+_WORKFLOW_KEYS: Final = frozenset(
+    {"name", "description", "steps", "timeout_seconds", "batch", "continue_truncated"}
+)
 _TEXTS: Final = ("id", "task", "model", "when", "repeat_until")
 _STEP_KEYS: Final = frozenset(
     {
         *_TEXTS,
         *("agent", "dependencies", "needs", "for_each", "max_parallel", "max_rounds"),
         *("output_schema", "max_tokens", "effort", "timeout_seconds", "retries", "on_error"),
-        *("files", "cache", "budget_usd"),
+        *("files", "cache", "budget_usd", "batch", "continue_truncated"),
     }
 )
 _EFFORTS: Final = ("low", "medium", "high", "max")
@@ -91,6 +94,8 @@ def _read(name: str, definition: object, problems: list[str]) -> Workflow:
             steps=tuple(_steps(definition, problems)),
             description=str(definition.get("description") or ""),
             timeout_seconds=_positive("timeout_seconds", definition, problems),
+            batch=read_batch(definition, problems),
+            continue_truncated=read_continuations(definition, problems),
         )
     if isinstance(definition, list) and all(isinstance(item, str) for item in definition):
         problems += [
@@ -168,6 +173,8 @@ def _step(place: str, entry: object, problems: list[str]) -> Step | None:
         on_error=_one_of(place, "on_error", entry, ON_ERROR, found) or "fail",
         files=_flag(place, "files", entry, found),
         cache=_flag(place, "cache", entry, found),
+        batch=read_batch(entry, found, place=f"{place}."),
+        continue_truncated=read_continuations(entry, found, place=f"{place}."),
         budget_usd=_dollars(place, entry.get("budget_usd"), found),
     )
     problems += found

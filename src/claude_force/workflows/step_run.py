@@ -236,6 +236,9 @@ class StepRun:
         lanes = min(step.max_parallel or ITEMS_AT_ONCE, len(items))
         if self._sequential:
             lanes = min(lanes, 1)
+        if step.batch:
+            # All of them at the same time, or they would not come into one batch.
+            lanes = len(items)
         async with asyncio.TaskGroup() as group:
             for _ in range(lanes):
                 group.create_task(lane())

@@ -82,6 +82,7 @@ def step_call(
         output_schema=step.output_schema,
         timeout_seconds=step.timeout_seconds,
         cache=inputs.cache if step.cache else NO_CACHE,
+        continue_truncated=step.continue_truncated or 0,
         use_memory=inputs.use_memory,
     )
 
