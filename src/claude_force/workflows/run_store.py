@@ -29,10 +29,10 @@ from claude_force.workflows.journal_tables import RunHeader
 from claude_force.workflows.reading import parse_workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from claude_force.domain.runs import RunState
+    from claude_force.domain.runs import RunState, StepRecord
 
 # Stands for the run that was started last.
 LAST: Final = "last"
@@ -89,24 +89,17 @@ class RunStore:
     def load(self, run_id: str) -> RunRecord:
         """A run with its steps and their calls."""
         with self._open() as database:
-            row = (
-                None
-                if database is None
-                else database.execute(
-                    f"SELECT {_COLUMNS} FROM runs WHERE run_id = ?",  # noqa: S608 - names of ours
-                    (run_id,),
-                ).fetchone()
-            )
-            if database is None or row is None:
-                raise InputError(f"No run is called {run_id!r}. See `claude-force runs list`.")
+            run = self._found(database, run_id)
+            assert database is not None  # noqa: S101 - something was found in it
             calls = self._calls(database, run_id)
-            steps = tuple(
-                decode_step(record, lambda step_id: tuple(calls.get(step_id, ())))
-                for (record,) in database.execute(
-                    "SELECT record FROM steps WHERE run_id = ? ORDER BY position", (run_id,)
-                )
-            )
-            return replace(self._totalled(database, self._run(row)), steps=steps)
+            return replace(run, steps=_steps(database, run_id, calls))
+
+    def outline(self, run_id: str) -> RunRecord:
+        """A run with its steps, without their calls: little to read, for a view that looks every second."""
+        with self._open() as database:
+            run = self._found(database, run_id)
+            assert database is not None  # noqa: S101 - as above
+            return replace(run, steps=_steps(database, run_id, {}))
 
     def header(self, run_id: str) -> RunHeader:
         """What a run is resumed from, as it was kept.
@@ -184,6 +177,19 @@ class RunStore:
         except (StorageError, sqlite3.Error) as error:
             raise JournalError(f"The journal of runs cannot be used: {error}.") from error
 
+    def _found(self, database: sqlite3.Connection | None, run_id: str) -> RunRecord:
+        row = (
+            None
+            if database is None
+            else database.execute(
+                f"SELECT {_COLUMNS} FROM runs WHERE run_id = ?",  # noqa: S608 - names of ours
+                (run_id,),
+            ).fetchone()
+        )
+        if database is None or row is None:
+            raise InputError(f"No run is called {run_id!r}. See `claude-force runs list`.")
+        return self._totalled(database, self._run(row))
+
     def _state(self, run_id: str, written: str) -> RunState:
         """The state of a run; one that nobody works on was interrupted."""
         if written == "running" and is_abandoned(self._folder / LEASES, run_id):
@@ -248,3 +254,12 @@ class RunStore:
         database.executemany(
             "DELETE FROM texts WHERE digest = ?", ((one,) for one in held if one not in used)
         )
+
+
+def _steps(
+    database: sqlite3.Connection, run_id: str, calls: Mapping[str, Sequence[CallRecord]]
+) -> tuple[StepRecord, ...]:
+    rows = database.execute(
+        "SELECT record FROM steps WHERE run_id = ? ORDER BY position", (run_id,)
+    )
+    return tuple(decode_step(record, lambda name: tuple(calls.get(name, ()))) for (record,) in rows)
