@@ -52,6 +52,8 @@ class AsyncAgentOrchestrator(WorkflowMethods):
             a gateway); None takes the base URL.
         cache_redis_url: a Redis server that machines share; None takes ``CLAUDE_FORCE_REDIS_URL``. It needs a
             ``cache_secret``.
+        limits_redis_url: a Redis server in which machines share rate limits, circuit breakers and the budget of a day;
+            None takes ``CLAUDE_FORCE_REDIS_URL``, "" none.
         semantic_cache: agents whose tasks may be answered with the answer to a similar one, each with the least cosine
             similarity that will do, or None for the default; None takes ``cache.semantic``. It needs
             ``pip install 'claude-force[semantic]'``.
@@ -84,6 +86,7 @@ class AsyncAgentOrchestrator(WorkflowMethods):
         cache_secret: str | None = None,
         cache_origin: str | None = None,
         cache_redis_url: str | None = None,
+        limits_redis_url: str | None = None,
         semantic_cache: Mapping[str, float | None] | None = None,
         semantic_embedder: Embedder | None = None,
         prompt_cache: bool | None = None,
@@ -109,6 +112,7 @@ class AsyncAgentOrchestrator(WorkflowMethods):
                 cache_secret=cache_secret,
                 cache_origin=cache_origin,
                 cache_redis_url=cache_redis_url,
+                limits_redis_url=limits_redis_url,
                 semantic_cache=semantic_cache,
                 semantic_embedder=semantic_embedder,
                 prompt_cache=prompt_cache,

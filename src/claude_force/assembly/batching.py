@@ -131,7 +131,10 @@ class BatchedCalls:
                     yield outcome
         ledger = BatchLedger(self._runtime.state_folder)
         api = self._runtime.open_batches()
-        spending = build_spending(self._runtime.budgets, self._prices, self._runtime.state_folder)
+        runtime = self._runtime
+        spending = build_spending(
+            runtime.budgets, self._prices, runtime.state_folder, runtime.limits_redis_url
+        )
         run = BatchRun(api, ledger, origin=self._runtime.origin, sleep=self._sleep)
         try:
             await self._reserve(spending, asked)
@@ -153,7 +156,7 @@ class BatchedCalls:
             await api.aclose()
             ledger.close()
             if spending is not None:
-                spending.close()
+                await asyncio.to_thread(spending.close)
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, but not for longer than the user wants to.

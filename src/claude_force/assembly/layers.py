@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from claude_force.assembly.lookup import lifetimes_of, limits_path
+from claude_force.assembly.lookup import lifetimes_of
 from claude_force.config.settings import BudgetSettings
 from claude_force.domain.errors import ConfigError
 
@@ -38,6 +38,7 @@ def build_chain(
     attempt_timeout_seconds: float = 0,
     budgets: BudgetSettings,
     state_folder: Path | None,
+    redis_url: str | None = None,
     prompt_cache: PromptCacheSettings,
 ) -> ModelClient:
     """Every layer around ``transport``.
@@ -53,6 +54,7 @@ def build_chain(
         attempt_timeout_seconds: the deadline of a single attempt; 0 for that of its call.
         budgets: what may be spent.
         state_folder: where the processes of a user share limits, breakers and the budget of the day; None shares none.
+        redis_url: where the processes of several machines share them.
         prompt_cache: whether and how the provider's prompt cache is used.
     """
     from claude_force.pricing.catalogue import PriceCatalogue
@@ -66,12 +68,9 @@ def build_chain(
 
     limits, breakers = None, None
     if state_folder is not None:
-        from claude_force.resilience.shared_breakers import SharedBreakers
-        from claude_force.resilience.shared_database import SharedDatabase
-        from claude_force.resilience.shared_limits import SharedLimits
+        from claude_force.assembly.meeting import open_limits
 
-        database = SharedDatabase(limits_path(state_folder))
-        limits, breakers = SharedLimits(database), SharedBreakers(database)
+        limits, breakers = open_limits(state_folder, redis_url)
     resilient = ResilientClient(
         transport,
         governor=Governor(max_concurrent=max_concurrent, shared=limits),
@@ -82,7 +81,7 @@ def build_chain(
         attempt_timeout_seconds=attempt_timeout_seconds or None,
     )
     catalogue = PriceCatalogue()
-    spending = build_spending(budgets, catalogue, state_folder)
+    spending = build_spending(budgets, catalogue, state_folder, redis_url)
     metered = MeteredClient(resilient, catalogue=catalogue, spending=spending)
     marked: ModelClient = metered
     if prompt_cache.enabled:
@@ -107,19 +106,22 @@ def build_prompt_cached(
 
 
 def build_spending(
-    budgets: BudgetSettings, catalogue: PriceCatalogue, state_folder: Path | None
+    budgets: BudgetSettings,
+    catalogue: PriceCatalogue,
+    state_folder: Path | None,
+    redis_url: str | None = None,
 ) -> Spending | None:
     """What keeps calls within the budgets; None where there are none."""
     if budgets == BudgetSettings():
         return None
-    from claude_force.pricing.day_ledger import DayLedger
+    from claude_force.assembly.meeting import open_day_accounts
     from claude_force.pricing.spending import BudgetLimits, Spending
 
     day_ledger = None
     if budgets.per_day_usd is not None:
         if state_folder is None:
             raise ConfigError("A budget of the day needs a folder that all processes share.")
-        day_ledger = DayLedger(state_folder / "spending.db")
+        day_ledger = open_day_accounts(state_folder, redis_url)
     return Spending(
         BudgetLimits(
             per_call_usd=budgets.per_call_usd,
@@ -144,7 +146,7 @@ def build_store(
     if redis_url is not None and secret is None:
         raise ConfigError(
             "An address of Redis is set, but no CLAUDE_CACHE_SECRET: without the same secret no machine can read what "
-            "another one stored. Set one, or unset CLAUDE_FORCE_REDIS_URL."
+            "another one stored. Set one, or CLAUDE_FORCE_REDIS_SHARES=limits, or unset CLAUDE_FORCE_REDIS_URL."
         )
     from claude_force.cache.store import open_store
 

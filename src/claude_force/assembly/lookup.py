@@ -102,8 +102,17 @@ def base_url_of(explicit: str | None, environment: Environment) -> str:
 
 
 def redis_url_of(explicit: str | None, environment: Environment) -> str | None:
-    """The Redis server that machines share: the argument, else CLAUDE_FORCE_REDIS_URL; an empty argument means none."""
-    return (environment.redis_url if explicit is None else explicit) or None
+    """The Redis server in which machines share answers: the argument, else that of the environment; "" means none."""
+    if explicit is None:
+        return environment.redis_url if environment.redis_shares != "limits" else None
+    return explicit or None
+
+
+def limits_redis_url_of(explicit: str | None, environment: Environment) -> str | None:
+    """The Redis server in which machines share limits, breakers and the budget of the day; see `redis_url_of`."""
+    if explicit is None:
+        return environment.redis_url if environment.redis_shares != "answers" else None
+    return explicit or None
 
 
 def cache_folder(environment: Environment, *, simulated: bool = False) -> Path:

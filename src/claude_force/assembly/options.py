@@ -36,6 +36,8 @@ class RuntimeOptions:
     # Thresholds by agent, None for the default one; an empty mapping switches the semantic cache off.
     semantic_cache: Mapping[str, float | None] | None = None
     semantic_embedder: Embedder | None = None
+    # As above, for limits, breakers and the budget of the day.
+    limits_redis_url: str | None = field(default=None, repr=False)
     # Whether the provider's prompt cache is used.
     prompt_cache: bool | None = None
     # What this orchestrator may spend, over all its calls.

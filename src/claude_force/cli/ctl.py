@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_force.assembly.lookup import limits_path, state_folder
+from claude_force.agents.cleaning import clean_text
+from claude_force.assembly.lookup import limits_path, limits_redis_url_of, state_folder
 from claude_force.cli.options import json_option
 from claude_force.cli.render import columns, print_json, terminal_width
 from claude_force.config.environment import read_environment
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from claude_force.resilience.shared_view import SharedState
     from claude_force.resilience.sharing import UserLimits
 
 simulated_option = click.option(
@@ -24,7 +24,10 @@ simulated_option = click.option(
 
 @click.group()
 def ctl() -> None:
-    """Show and change the limits of every run of this user, while they go on."""
+    """Show and change the limits of every run of this user, while they go on.
+
+    Where machines share them through Redis, those of all machines.
+    """
 
 
 @ctl.command()
@@ -44,12 +47,9 @@ def ctl() -> None:
 @json_option
 def limits(max_concurrent: int | None, rpm: int | None, simulated: bool, as_json: bool) -> None:
     """Show the limits, or change them; runs feel a change within a second."""
-    from claude_force.resilience.shared_view import change_limits
-
-    path = shared_path(simulated=simulated)
     if max_concurrent is not None or rpm is not None:
-        change_limits(path, max_concurrent=max_concurrent, requests_per_minute=rpm)
-    _show(path, as_json=as_json)
+        _change(simulated=simulated, max_concurrent=max_concurrent, requests_per_minute=rpm)
+    _show(simulated=simulated, as_json=as_json)
 
 
 @ctl.command()
@@ -57,7 +57,8 @@ def limits(max_concurrent: int | None, rpm: int | None, simulated: bool, as_json
 @json_option
 def pause(simulated: bool, as_json: bool) -> None:
     """Let no further request out; what is under way goes on."""
-    _set_paused(simulated=simulated, paused=True, as_json=as_json)
+    _change(simulated=simulated, paused=True)
+    _show(simulated=simulated, as_json=as_json)
 
 
 @ctl.command()
@@ -65,12 +66,25 @@ def pause(simulated: bool, as_json: bool) -> None:
 @json_option
 def resume(simulated: bool, as_json: bool) -> None:
     """Let requests out again."""
-    _set_paused(simulated=simulated, paused=False, as_json=as_json)
+    _change(simulated=simulated, paused=False)
+    _show(simulated=simulated, as_json=as_json)
 
 
-def shared_path(*, simulated: bool) -> Path:
-    """The database in which the processes of this user meet."""
-    return limits_path(state_folder(read_environment(), simulated=simulated))
+def shared_server(*, simulated: bool) -> str | None:
+    """The Redis server in which machines share limits, if there is one; simulated runs share nothing."""
+    return None if simulated else limits_redis_url_of(None, read_environment())
+
+
+def shared_state(*, simulated: bool) -> SharedState | None:
+    """What runs share: those of all machines, or of this one; None if there is nothing yet."""
+    server = shared_server(simulated=simulated)
+    if server is not None:
+        from claude_force.resilience.redis_view import read_redis_state
+
+        return read_redis_state(server)
+    from claude_force.resilience.shared_view import read_state
+
+    return read_state(limits_path(state_folder(read_environment(), simulated=simulated)))
 
 
 def limits_json(user_limits: UserLimits) -> dict[str, Any]:
@@ -87,24 +101,33 @@ def clock(epoch_seconds: float) -> str:
     return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%H:%M:%S UTC")
 
 
-def _set_paused(*, simulated: bool, paused: bool, as_json: bool) -> None:
+def _change(*, simulated: bool, **changes: Any) -> None:  # noqa: ANN401 - keyword arguments, passed on
+    server = shared_server(simulated=simulated)
+    if server is not None:
+        from claude_force.resilience.redis_view import change_redis_limits
+
+        change_redis_limits(server, **changes)
+        return
     from claude_force.resilience.shared_view import change_limits
 
-    path = shared_path(simulated=simulated)
-    change_limits(path, paused=paused)
-    _show(path, as_json=as_json)
+    path = limits_path(state_folder(read_environment(), simulated=simulated))
+    change_limits(path, **changes)
 
 
-def _show(path: Path, *, as_json: bool) -> None:
-    from claude_force.resilience.shared_view import read_state
+def _show(*, simulated: bool, as_json: bool) -> None:
     from claude_force.resilience.sharing import UserLimits
 
-    state = read_state(path)
+    state = shared_state(simulated=simulated)
     user_limits = UserLimits() if state is None else state.user_limits
     processes = () if state is None else state.processes
     if as_json:
         running = [
-            {"pid": one.pid, "in_flight": one.in_flight, "waiting": one.waiting}
+            {
+                "pid": one.pid,
+                "host": one.host,
+                "in_flight": one.in_flight,
+                "waiting": one.waiting,
+            }
             for one in processes
         ]
         print_json(limits_json(user_limits) | {"processes": running})
@@ -113,7 +136,11 @@ def _show(path: Path, *, as_json: bool) -> None:
     click.echo(f"max concurrent, all processes: {user_limits.max_concurrent or 'no limit'}")
     click.echo(f"requests a minute, all processes: {user_limits.requests_per_minute or 'no limit'}")
     rows = [
-        (f"process {one.pid}", f"{one.in_flight} under way", f"{one.waiting} waiting")
+        (
+            f"process {one.pid}" + (f" on {clean_text(one.host)}" if one.host else ""),
+            f"{one.in_flight} under way",
+            f"{one.waiting} waiting",
+        )
         for one in processes
     ]
     for line in columns(rows, width=terminal_width()) or ["no process is running"]:

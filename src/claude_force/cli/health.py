@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_force.cli.ctl import clock, limits_json, shared_path, simulated_option
+from claude_force.agents.cleaning import clean_text
+from claude_force.cli.ctl import clock, limits_json, shared_state, simulated_option
 from claude_force.cli.options import json_option
 from claude_force.cli.render import print_json
 
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def health(ctx: click.Context, check: bool, simulated: bool, as_json: bool) -> None:
-    """Show circuit breakers, last errors and limits, as the runs of this user have seen them. Sends nothing."""
-    from claude_force.resilience.shared_view import read_state
+    """Show circuit breakers, last errors and limits, as the runs of this user have seen them. Sends nothing.
 
-    state = read_state(shared_path(simulated=simulated))
+    Where machines share them through Redis, as the runs of all machines have seen them.
+    """
+    state = shared_state(simulated=simulated)
     if state is None:
         if as_json:
             print_json({"healthy": True, "seen": False})
@@ -61,7 +63,7 @@ def _print(state: SharedState) -> None:
         click.echo(
             f"error    {error.class_key}: {error.kind}, {error.count} times, last at {clock(error.last_at_epoch_seconds)}"
         )
-        click.echo(f"         {error.message}")
+        click.echo(f"         {clean_text(error.message)}")
 
 
 def _state_json(state: SharedState) -> dict[str, Any]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from claude_force.config.proxies import Proxies, read_proxies
 from claude_force.domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+RedisShares: TypeAlias = Literal["all", "answers", "limits"]
 
 DEFAULT_BASE_URL: Final = "https://api.anthropic.com"
 
@@ -29,6 +31,8 @@ class Environment:
     # CLAUDE_FORCE_REDIS_URL, a server that machines share. Not in claude.json: a project must not choose who gets
     # the answers of its user.
     redis_url: str | None = field(default=None, repr=False)
+    # CLAUDE_FORCE_REDIS_SHARES, what it is for: answers of the cache, limits (with breakers and budgets), or all.
+    redis_shares: RedisShares = "all"
     # HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY.
     proxies: Proxies = field(default_factory=Proxies)
     # Where files of the user's own are kept: XDG_CACHE_HOME and XDG_STATE_HOME, or their defaults.
@@ -53,12 +57,23 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         base_url=values.get("ANTHROPIC_BASE_URL") or None,
         cache_secret=values.get("CLAUDE_CACHE_SECRET") or None,
         redis_url=values.get("CLAUDE_FORCE_REDIS_URL") or None,
+        redis_shares=_redis_shares(values.get("CLAUDE_FORCE_REDIS_SHARES") or "all"),
         proxies=read_proxies(values),
         cache_home=_xdg(values.get("XDG_CACHE_HOME"), home / ".cache"),
         state_home=_xdg(values.get("XDG_STATE_HOME"), home / ".local" / "state"),
         home=home,
         cwd=cwd,
     )
+
+
+def _redis_shares(value: str) -> RedisShares:
+    match value:
+        case "all" | "answers" | "limits":
+            return value
+        case _:
+            raise ConfigError(
+                f"CLAUDE_FORCE_REDIS_SHARES is {value!r}; it has to be all, answers or limits."
+            )
 
 
 def _folders(values: Mapping[str, str]) -> tuple[Path, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -99,7 +100,8 @@ class MeteredClient:
         """Close the inner client and the ledger of the day."""
         await self._inner.aclose()
         if self._spending is not None:
-            self._spending.close()
+            # It may have something to tell the others.
+            await asyncio.to_thread(self._spending.close)
 
     async def _send(
         self, request: MessageRequest, on_event: EventListener | None, asked_at: datetime
