@@ -9,7 +9,7 @@ import numpy as np
 from claude_force.cache.semantic.task_tier import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,19 +34,24 @@ class _Scope:
         self._tasks: list[StoredTask] = []
         self._row_of: dict[CacheKey, int] = {}
 
-    def put(self, task: StoredTask) -> None:
-        """Take a task, in place of one with the same key."""
-        row = self._row_of.setdefault(task.key, len(self._tasks))
+    def put(self, tasks: Sequence[StoredTask]) -> None:
+        """Take tasks, each in place of the one with the same answer."""
+        rows = [self._row(task) for task in tasks]
+        while len(self._tasks) > len(self._rows):
+            self._rows = np.concatenate((self._rows, np.zeros_like(self._rows)))
+        vectors = np.frombuffer(b"".join(task.vector for task in tasks), dtype="<f2")
+        self._rows[rows] = vectors.reshape(len(tasks), -1)
+
+    def _row(self, task: StoredTask) -> int:
+        row = self._row_of.setdefault(task.answer_key, len(self._tasks))
         if row == len(self._tasks):
-            if row == len(self._rows):
-                self._rows = np.concatenate((self._rows, np.zeros_like(self._rows)))
             self._tasks.append(task)
         self._tasks[row] = task
-        self._rows[row] = np.frombuffer(task.vector, dtype="<f2")
+        return row
 
     def discard(self, task: StoredTask) -> None:
         """Let a task be similar to nothing any more."""
-        row = self._row_of.get(task.key)
+        row = self._row_of.get(task.answer_key)
         if row is not None:
             self._rows[row] = 0
 
@@ -79,13 +84,16 @@ class TaskIndex:
         return sum(map(len, self._scopes.values()))
 
     def put(self, tasks: Iterable[StoredTask]) -> None:
-        """Take tasks, in place of those with the same key."""
+        """Take tasks, each in place of the one with the same answer."""
+        by_scope: dict[CacheKey, list[StoredTask]] = {}
         for task in tasks:
             if task.embedder == self._embedder and len(task.vector) == 2 * self._dimensions:
-                scope = self._scopes.get(task.scope)
-                if scope is None:
-                    scope = self._scopes[task.scope] = _Scope(self._dimensions)
-                scope.put(task)
+                by_scope.setdefault(task.scope, []).append(task)
+        for name, found in by_scope.items():
+            scope = self._scopes.get(name)
+            if scope is None:
+                scope = self._scopes[name] = _Scope(self._dimensions)
+            scope.put(found)
 
     def discard(self, task: StoredTask) -> None:
         """Let a task be found no more: its answer has gone."""
