@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -55,53 +55,60 @@ class CallJournal:
             return known
         if journal.asks_anew(key) and call.cache.write:
             call = replace(call, cache=REFRESH_CACHE)
-        started = journal.seconds()
+        sent = _Sent(place, key, request, journal.seconds())
         try:
             result = await send(call)
         except CallError as error:
             if error.attempts:
-                failed = _failed(call, place, key, request, error)
-                await journal.record(self._timed(failed, started), None)
+                sent.ended = journal.seconds()
+                failure = error
+                await journal.record(key, lambda: sent.failed(call.agent_name, failure), None)
             raise
-        done = _done(call, place, key, request, result)
-        await journal.record(self._timed(done, started), result)
+        sent.ended = journal.seconds()
+        await journal.record(key, lambda: sent.done(call.agent_name, result), result)
         return result
 
-    def _timed(self, record: CallRecord, started: float) -> CallRecord:
-        return replace(record, started_seconds=started, ended_seconds=self._journal.seconds())
 
+@dataclass(slots=True)
+class _Sent:
+    """A call that was sent; times in seconds of the run."""
 
-def _done(
-    call: AgentCall, place: CallPlace, key: str, request: MessageRequest, result: AgentResult
-) -> CallRecord:
-    return CallRecord(
-        place=place,
-        key=key,
-        agent_name=call.agent_name,
-        model=result.model,
-        prompt=prompt_parts(request),
-        text=result.text,
-        usage=result.usage,
-        cost_usd=result.cost_usd,
-        attempts=result.attempts,
-        cached_tier=None if result.cached is None else result.cached.tier,
-        request_id=result.request_id,
-    )
+    place: CallPlace
+    key: str
+    request: MessageRequest
+    started: float
+    ended: float = 0.0
 
+    def done(self, agent_name: str, result: AgentResult) -> CallRecord:
+        return CallRecord(
+            place=self.place,
+            key=self.key,
+            agent_name=agent_name,
+            model=result.model,
+            prompt=prompt_parts(self.request),
+            text=result.text,
+            usage=result.usage,
+            cost_usd=result.cost_usd,
+            attempts=result.attempts,
+            cached_tier=None if result.cached is None else result.cached.tier,
+            request_id=result.request_id,
+            started_seconds=self.started,
+            ended_seconds=self.ended,
+        )
 
-def _failed(
-    call: AgentCall, place: CallPlace, key: str, request: MessageRequest, error: CallError
-) -> CallRecord:
-    return CallRecord(
-        place=place,
-        key=key,
-        agent_name=call.agent_name,
-        model=request.model,
-        prompt=prompt_parts(request),
-        usage=error.usage,
-        cost_usd=error.cost_usd if error.usages else Decimal(0),
-        attempts=error.attempts,
-        request_id=error.request_id,
-        error_kind=error.kind,
-        error_message=str(error),
-    )
+    def failed(self, agent_name: str, error: CallError) -> CallRecord:
+        return CallRecord(
+            place=self.place,
+            key=self.key,
+            agent_name=agent_name,
+            model=self.request.model,
+            prompt=prompt_parts(self.request),
+            usage=error.usage,
+            cost_usd=error.cost_usd if error.usages else Decimal(0),
+            attempts=error.attempts,
+            request_id=error.request_id,
+            error_kind=error.kind,
+            error_message=str(error),
+            started_seconds=self.started,
+            ended_seconds=self.ended,
+        )

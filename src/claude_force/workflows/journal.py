@@ -7,6 +7,7 @@ import queue
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self
 
@@ -20,11 +21,11 @@ from claude_force.workflows.journal_layout import JOURNAL_FILE, SCHEMA
 from claude_force.workflows.journal_tables import RunTables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from claude_force.domain.events import Event
-    from claude_force.domain.results import AgentResult, StepResult
+    from claude_force.domain.results import AgentResult
     from claude_force.domain.runs import CallRecord
     from claude_force.workflows.journal_tables import RunHeader
 
@@ -57,7 +58,6 @@ class RunJournal:
         self._broken: JournalError | None = None
         self._on_cancel: Callable[[], None] | None = None
         self._began = time.monotonic()
-        self._started: dict[str, float] = {}
         try:
             self._lease = LeaseFile(folder / LEASES, run_id)
         except OSError as error:
@@ -110,32 +110,31 @@ class RunJournal:
         """Since this part of the run began."""
         return time.monotonic() - self._began
 
-    async def record(self, call: CallRecord, result: AgentResult | None) -> None:
+    async def record(
+        self, key: str, describe: Callable[[], CallRecord], result: AgentResult | None
+    ) -> None:
         """Keep a call; returns when it is committed.
+
+        Args:
+            key: its content key.
+            describe: makes the record, on the writing thread.
+            result: its answer; None for a call that failed.
 
         Raises:
             JournalError: it could not be written.
         """
         if result is not None:
-            self._answers[call.key] = result
+            self._answers[key] = result
         done = asyncio.get_running_loop().create_future()
-        self._work.put(_Write(lambda: self._tables.insert_call(call, result), done))
+        self._work.put(_Write(lambda: self._tables.insert_call(describe(), result), done))
         await done
 
     def take(self, event: Event) -> None:
         """Keep the states of steps; an event listener, which does not wait."""
-        if type(event) is StepStarted:
-            self._started[event.step_id] = self.seconds()
-            record = StepRecord(
-                step_id=event.step_id,
-                agent_name=event.agent_name,
-                state="running",
-                started_seconds=self._started[event.step_id],
-            )
-            self._work.put(_Write(lambda: self._tables.update_step(record)))
-        elif type(event) is StepFinished:
-            ended = _step_record(event.step)
-            self._work.put(_Write(lambda: self._tables.update_step(ended)))
+        kind = type(event)
+        if kind is StepStarted or kind is StepFinished:
+            seconds = self.seconds()
+            self._work.put(_Write(lambda: self._tables.update_step(_step_record(event, seconds))))
 
     def watch(self, on_cancel: Callable[[], None]) -> None:
         """Call ``on_cancel``, on the writing thread, when another process wants the run to stop."""
@@ -208,8 +207,7 @@ class RunJournal:
                 self._transaction(writes)
         except sqlite3.Error as error:
             self._broken = _unwritable(error)
-        for write in writes:
-            write.settle(self._broken)
+        _settle(writes, self._broken)
 
     def _transaction(self, writes: list[_Write]) -> None:
         self._database.execute("BEGIN IMMEDIATE")
@@ -244,28 +242,40 @@ class _Write:
     work: Callable[[], object]
     done: asyncio.Future[None] | None = None
 
-    def settle(self, error: JournalError | None) -> None:
-        """Tell who waits, on their own loop."""
-        done = self.done
-        if done is None:
-            return
 
-        def tell() -> None:
-            if done.done():
-                return
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
-
-        try:
-            done.get_loop().call_soon_threadsafe(tell)
-        except RuntimeError:
-            # The loop has ended, and with it whoever waited.
-            return
+def _settle(writes: Iterable[_Write], error: JournalError | None) -> None:
+    """Tell who waits, once for each event loop: to wake one costs more than all the rest."""
+    waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for write in writes:
+        if write.done is not None:
+            waiting.setdefault(write.done.get_loop(), []).append(write.done)
+    for loop, futures in waiting.items():
+        # The loop may have ended, and with it whoever waited.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_tell, futures, error)
 
 
-def _step_record(step: StepResult) -> StepRecord:
+def _tell(futures: Iterable[asyncio.Future[None]], error: JournalError | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _step_record(event: Event, seconds: float) -> StepRecord:
+    """How far a step has got."""
+    if isinstance(event, StepStarted):
+        return StepRecord(
+            step_id=event.step_id,
+            agent_name=event.agent_name,
+            state="running",
+            started_seconds=seconds,
+        )
+    assert isinstance(event, StepFinished)  # noqa: S101 - nothing else is taken
+    step = event.step
     return StepRecord(
         step_id=step.step_id,
         agent_name=step.agent_name,
