@@ -11,6 +11,22 @@ from claude_force.workflows.library import load_workflow
 from claude_force.workflows.reading import check_workflow, parse_workflow
 
 
+KNOWN_KEYS = {
+    *(
+        "agent",
+        "batch",
+        "budget_usd",
+        "cache",
+        "continue_truncated",
+        "dependencies",
+        "effort",
+        "files",
+    ),
+    *("for_each", "id", "max_parallel", "max_rounds", "max_tokens", "model", "needs", "on_error"),
+    *("output_schema", "repeat_until", "retries", "task", "timeout_seconds", "when"),
+}
+
+
 def problems_of(definition: object, **options: Any) -> tuple[str, ...]:
     with pytest.raises(WorkflowDefinitionError) as caught:
         parse_workflow("review", definition, **options)
@@ -134,12 +150,11 @@ def test_all_problems_of_several_kinds_are_reported_at_once() -> None:
         agent_problem=only_alpha_exists,
     )
     assert found == (
-        "stesp: nothing reads this key; did you mean 'steps'? Known are description, name, steps, timeout_seconds",
+        "stesp: nothing reads this key; did you mean 'steps'? Known are batch, continue_truncated, description, name, steps, timeout_seconds",
         "description: expected text, found 5",
         (
-            "steps[0].modle: nothing reads this key; did you mean 'model'? Known are agent, budget_usd, "
-            "cache, dependencies, effort, files, for_each, id, max_parallel, max_rounds, max_tokens, model, needs, on_error, "
-            "output_schema, repeat_until, retries, task, timeout_seconds, when"
+            "steps[0].modle: nothing reads this key; did you mean 'model'? Known are "
+            + ", ".join(sorted(KNOWN_KEYS))
         ),
         "steps[1].agent: expected the name of an agent, found ''",
         "steps[2].id: expected text, found 7",
