@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from claude_force.agents.calls import AgentCall
-from claude_force.assembly.caller import Caller, stops_run
+from claude_force.assembly.caller import Caller
 from claude_force.assembly.options import RuntimeOptions
 from claude_force.assembly.runtime import Runtime
 from claude_force.assembly.workflow_methods import WorkflowMethods
@@ -43,6 +43,8 @@ class AsyncAgentOrchestrator(WorkflowMethods):
         base_url: None takes ``ANTHROPIC_BASE_URL``, else the API itself.
         max_concurrent: requests under way at the same time; None takes ``performance.max_concurrent_agents`` (10).
         timeout_seconds: deadline of one call, retries included; None takes ``performance.timeout_seconds`` (120).
+        attempt_timeout_seconds: deadline of one attempt, from its sending, 0 for none; None takes
+            ``performance.attempt_timeout_seconds`` (0).
         max_retries: requests of one call beyond the first; None takes ``performance.max_retries`` (3).
         enable_cache: answer equal requests from the response cache; None takes ``cache.enabled`` (True).
         cache_ttl_hours: how long an answer is served; None takes ``cache.ttl_hours`` (24).
@@ -79,6 +81,7 @@ class AsyncAgentOrchestrator(WorkflowMethods):
         base_url: str | None = None,
         max_concurrent: int | None = None,
         timeout_seconds: float | None = None,
+        attempt_timeout_seconds: float = 0,
         max_retries: int | None = None,
         enable_cache: bool | None = None,
         cache_ttl_hours: float | None = None,
@@ -106,6 +109,7 @@ class AsyncAgentOrchestrator(WorkflowMethods):
                 max_concurrent=max_concurrent,
                 max_retries=max_retries,
                 timeout_seconds=timeout_seconds,
+                attempt_timeout_seconds=attempt_timeout_seconds,
                 enable_cache=enable_cache,
                 cache_ttl_hours=cache_ttl_hours,
                 cache_dir=Path(cache_dir) if cache_dir is not None else None,
@@ -268,28 +272,23 @@ class AsyncAgentOrchestrator(WorkflowMethods):
             async for event in events:
                 yield event
 
-    async def run_many(self, calls: Iterable[CallLike]) -> AsyncGenerator[AgentOutcome, None]:
+    async def run_many(
+        self, calls: Iterable[CallLike], *, timeout_seconds: float | None = None
+    ) -> AsyncGenerator[AgentOutcome, None]:
         """Outcomes of many calls, in the order in which they end; ``outcome.index`` is the place in ``calls``.
 
-        Every call ends in a result or a typed error, and no error of one touches another, except a spend cap: after
-        it nothing more is sent. ``calls`` may be any iterable; it is read as places become free.
+        Every call ends in a result or a typed error, and no error of one touches another, except a spend cap or a
+        refused key: after it nothing more is sent. ``calls`` may be any iterable; it is read as places become free.
+
+        Args:
+            calls: what to ask.
+            timeout_seconds: deadline of the whole run; a call without an answer by then ends in a `CallTimeoutError`.
         """
-        from claude_force.workflows.companions import look_ahead  # noqa: PLC0415 - one call needs none
-        from claude_force.workflows.fan_out import fan_out  # noqa: PLC0415 - as above
+        from claude_force.assembly.many_calls import run_many  # noqa: PLC0415 - one call needs none
 
-        self._runtime.client()
-        stop = self._caller.new_run()
-        workers = 2 * self.max_concurrent
-        companions, accepted = look_ahead(map(_as_call, calls), workers)
-
-        async def run_call(call: AgentCall) -> AgentResult:
-            seat = companions.seat()
-            try:
-                return await self._caller.run(call, stop=stop, seat=seat)
-            finally:
-                seat.settle()
-
-        outcomes = fan_out(accepted, run_call, workers=workers, is_fatal=stops_run)
+        outcomes = run_many(
+            self._runtime, self._caller, map(_as_call, calls), timeout_seconds=timeout_seconds
+        )
         async with aclosing(outcomes):
             async for outcome in outcomes:
                 yield outcome
@@ -324,8 +323,10 @@ class AsyncAgentOrchestrator(WorkflowMethods):
             async for outcome in outcomes:
                 yield outcome
 
-    async def execute_multiple(self, calls: Iterable[CallLike]) -> list[str]:
-        """Texts of many agents' answers, in the order of ``calls``.
+    async def execute_multiple(
+        self, calls: Iterable[CallLike], *, timeout_seconds: float | None = None
+    ) -> list[str]:
+        """Texts of many agents' answers, in the order of ``calls``; ``timeout_seconds`` is that of `run_many`.
 
         Raises:
             InputError: a call cannot be sent as it is; then none was.
@@ -334,7 +335,8 @@ class AsyncAgentOrchestrator(WorkflowMethods):
         accepted = [_as_call(call) for call in calls]
         for call in accepted:
             call.to_request(self.registry, CallContext())
-        outcomes = sorted([outcome async for outcome in self.run_many(accepted)], key=_index)
+        run = self.run_many(accepted, timeout_seconds=timeout_seconds)
+        outcomes = sorted([outcome async for outcome in run], key=_index)
         if any(outcome.error is not None for outcome in outcomes):
             raise PartialFailureError.of_calls(outcomes)
         return [outcome.result.text for outcome in outcomes if outcome.result is not None]

@@ -60,6 +60,7 @@ class AgentOrchestrator:
         base_url: str | None = None,
         max_concurrent: int | None = None,
         timeout_seconds: float | None = None,
+        attempt_timeout_seconds: float = 0,
         max_retries: int | None = None,
         enable_cache: bool | None = None,
         cache_ttl_hours: float | None = None,
@@ -83,6 +84,7 @@ class AgentOrchestrator:
             base_url=base_url,
             max_concurrent=max_concurrent,
             timeout_seconds=timeout_seconds,
+            attempt_timeout_seconds=attempt_timeout_seconds,
             max_retries=max_retries,
             enable_cache=enable_cache,
             cache_ttl_hours=cache_ttl_hours,
@@ -182,12 +184,14 @@ class AgentOrchestrator:
             )
         )
 
-    def run_many(self, calls: Iterable[CallLike]) -> Iterator[AgentOutcome]:
+    def run_many(
+        self, calls: Iterable[CallLike], *, timeout_seconds: float | None = None
+    ) -> Iterator[AgentOutcome]:
         """Outcomes of many calls as they end; see `AsyncAgentOrchestrator.run_many`.
 
         ``calls`` is read in the thread of the event loop.
         """
-        return self._taken(self._force.run_many(calls))
+        return self._taken(self._force.run_many(calls, timeout_seconds=timeout_seconds))
 
     def run_batch(
         self,
@@ -209,9 +213,13 @@ class AgentOrchestrator:
         finally:
             self._loop.wait(outcomes.aclose)
 
-    def execute_multiple(self, calls: Iterable[CallLike]) -> list[str]:
+    def execute_multiple(
+        self, calls: Iterable[CallLike], *, timeout_seconds: float | None = None
+    ) -> list[str]:
         """Texts of many agents' answers in order; see `AsyncAgentOrchestrator.execute_multiple`."""
-        return self._loop.wait(lambda: self._force.execute_multiple(calls))
+        return self._loop.wait(
+            lambda: self._force.execute_multiple(calls, timeout_seconds=timeout_seconds)
+        )
 
     def execute_workflow(
         self, workflow: WorkflowLike, task: str = "", **options: Unpack[WorkflowOptions]
@@ -257,9 +265,13 @@ class AgentOrchestrator:
             )
         )
 
-    async def execute_multiple_async(self, calls: Iterable[CallLike]) -> list[str]:
+    async def execute_multiple_async(
+        self, calls: Iterable[CallLike], *, timeout_seconds: float | None = None
+    ) -> list[str]:
         """`execute_multiple` to be awaited, from any event loop."""
-        return await self._loop.awaited(lambda: self._force.execute_multiple(calls))
+        return await self._loop.awaited(
+            lambda: self._force.execute_multiple(calls, timeout_seconds=timeout_seconds)
+        )
 
     async def execute_workflow_async(
         self, workflow: WorkflowLike, task: str = "", **options: Unpack[WorkflowOptions]

@@ -15,7 +15,6 @@ from claude_force import (
     AgentResult,
     InvalidRequestError,
     PartialFailureError,
-    ServiceError,
     SpendLimitError,
 )
 from claude_force.simulator import Fault, FaultKind, Latency, Scenario, SimulatorThread
@@ -267,19 +266,24 @@ def test_refused_key_stops_the_run_too(make_force: MakeAsync, simulator: Simulat
 def test_retry_after_a_spend_cap_is_not_sent(
     make_force: MakeAsync, simulator: SimulatorThread
 ) -> None:
-    # One call waits for its next attempt while the cap is reached.
-    busy = Fault(kind=FaultKind.OVERLOADED, match="busy", retry_after="ms", retry_after_seconds=0.3)
-    simulator.queue_fault(busy)
+    # Far longer than the test: the run does not wait for it either.
+    simulator.queue_fault(
+        Fault(
+            kind=FaultKind.OVERLOADED, match="busy", retry_after="seconds", retry_after_seconds=60
+        )
+    )
     simulator.queue_fault(Fault(kind=FaultKind.BILLING, match="capped"))
 
     async def main() -> list[AgentOutcome]:
-        async with make_force() as force:
+        # With one place the second call goes out once the first waits for its next attempt, never before.
+        async with make_force(max_concurrent=1, enable_cache=False) as force:
             calls = [("alpha", "busy"), ("alpha", "capped")]
             return sorted([one async for one in force.run_many(calls)], key=lambda one: one.index)
 
-    first, second = asyncio.run(main())
+    first, second = asyncio.run(asyncio.wait_for(main(), 45))
     assert isinstance(second.error, SpendLimitError)
-    assert isinstance(first.error, SpendLimitError | ServiceError)
+    assert isinstance(first.error, SpendLimitError)
+    assert (first.error.attempts, second.error.attempts) == (1, 1)
     assert simulator.stats.requests == 2
 
 

@@ -49,6 +49,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
             "async_enabled": False,
             "max_concurrent_agents": 3,
             "timeout_seconds": 7.5,
+            "attempt_timeout_seconds": 2.5,
             "max_retries": 0,
         },
         "cache": {

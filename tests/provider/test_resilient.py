@@ -17,6 +17,7 @@ from claude_force.domain.errors import (
     CallTimeoutError,
     InvalidRequestError,
     RateLimitError,
+    RunStoppedError,
     ServiceError,
     SpendLimitError,
     TransportError,
@@ -36,6 +37,7 @@ from claude_force.resilience.circuit_breakers import CircuitBreakers
 from claude_force.resilience.governor import Governor
 from claude_force.resilience.retries import RetryPolicy
 from claude_force.testing import ScriptedClient
+from claude_force.workflows.run_stop import RunStop
 
 if TYPE_CHECKING:
     from claude_force.domain.messages import MessageRequest, MessageResponse
@@ -211,6 +213,96 @@ def test_deadline_ends_a_call_as_a_timeout_error_and_keeps_the_prompt(lab: Any) 
         error
     )
     assert [type(event) for event in events] == [AttemptStarted, AnswerStarted, AttemptFailed]
+
+
+def test_attempt_beyond_its_deadline_is_retried_within_that_of_the_call(lab: Any) -> None:
+    inner = SlowClient(1000)
+    client = resilient(inner, timeout_seconds=25, attempt_timeout_seconds=10)
+    error, events, seconds = outcome(lab, client)
+    # 10 s, 0.25 s, 10 s, 0.5 s, and the third attempt has what is left of the call.
+    assert seconds == pytest.approx(25)
+    assert "No complete answer within 25 s (attempt 3)" in str(error)
+    assert (error.attempts, error.usages, len(inner.sent)) == (3, (PROMPT,) * 3, 3)
+    failures = [event for event in events if isinstance(event, AttemptFailed)]
+    assert [event.retry_in_seconds for event in failures] == [0.25, 0.5, None]
+    assert failures[0].message.startswith(
+        "Attempt 1 had no complete answer within 10 s. The prompt"
+    )
+
+
+def test_attempt_beyond_its_deadline_is_not_retried_beyond_max_retries(lab: Any) -> None:
+    client = resilient(SlowClient(1000), attempt_timeout_seconds=10, max_retries=0)
+    error, _, seconds = outcome(lab, client)
+    assert isinstance(error, CallTimeoutError)
+    assert seconds == pytest.approx(10)
+    assert error.attempts == 1
+
+
+def stopping(lab: Any, client: ResilientClient, after_seconds: float, *, cut: bool) -> Any:
+    """How a call ends whose run is stopped after some time, and the seconds that it took."""
+    stop = RunStop(lambda _: False)
+
+    async def main() -> tuple[Any, float]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        loop.call_later(after_seconds, lambda: stop.stop(RunStoppedError("enough"), cut=cut))
+        try:
+            result: Any = await client.send(lab.request(context={"halt": stop}), stop)
+        except CallError as error:
+            result = error
+        return result, loop.time() - began
+
+    return lab.skip_time(main())
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_stopped_run_ends_the_wait_for_a_retry_and_keeps_what_was_lost(lab: Any, cut: bool) -> None:
+    late = TransportError("cut", usages=[PROMPT], retry_after_seconds=40)
+    error, seconds = stopping(lab, resilient(ScriptedClient([late, "never"])), 7, cut=cut)
+    assert isinstance(error, RunStoppedError)
+    assert str(error) == "Not sent, because the run was stopped: enough"
+    assert (error.attempts, error.usages, seconds) == (1, (PROMPT,), pytest.approx(7))
+
+
+def test_stopped_run_lets_an_attempt_on_the_wire_end_and_makes_no_other(lab: Any) -> None:
+    response, seconds = stopping(lab, resilient(SlowClient(20)), 7, cut=False)
+    assert (response.attempts, seconds) == (1, pytest.approx(20))
+
+    class Late(SlowClient):
+        async def send(
+            self, request: MessageRequest, on_event: EventListener | None = None
+        ) -> MessageResponse:
+            await super().send(request, on_event)
+            raise overloaded(usages=[PROMPT])
+
+    inner = Late(20)
+    error, seconds = stopping(lab, resilient(inner), 7, cut=False)
+    assert isinstance(error, RunStoppedError)
+    assert (error.attempts, error.usages, seconds) == (1, (PROMPT,), pytest.approx(20))
+    assert len(inner.sent) == 1
+
+
+def test_run_that_is_cut_ends_an_attempt_on_the_wire_and_counts_its_prompt(lab: Any) -> None:
+    error, seconds = stopping(lab, resilient(SlowClient(20)), 7, cut=True)
+    assert isinstance(error, RunStoppedError)
+    assert (str(error), error.attempts, error.usages) == ("enough", 1, (PROMPT,))
+    assert seconds == pytest.approx(7)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_call_of_a_run_that_was_stopped_before_is_not_sent(lab: Any, cut: bool) -> None:
+    stop = RunStop(lambda _: False)
+    stop.stop(RunStoppedError("enough"), cut=cut)
+    inner = ScriptedClient()
+    client = resilient(inner)
+
+    async def main() -> None:
+        with pytest.raises(RunStoppedError, match="Not sent") as caught:
+            await client.send(lab.request(context={"halt": stop}), stop)
+        assert caught.value.attempts == 0
+
+    lab.skip_time(main())
+    assert not inner.requests
 
 
 def test_deadline_of_the_call_goes_before_that_of_the_client(lab: Any) -> None:

@@ -18,6 +18,7 @@ from claude_force.domain.errors import (
     ServiceError,
     TransportError,
 )
+from claude_force.domain.usage import Usage
 from claude_force.resilience.breaker import (
     CLOSED,
     BreakerPolicy,
@@ -164,6 +165,12 @@ def test_thirty_minutes_of_outage_cost_a_probe_an_interval_and_end_within_one(
         (InvalidRequestError("", status=400), Outcome.ALIVE),
         (AuthenticationError("", status=401), Outcome.ALIVE),
         (CallTimeoutError("late"), Outcome.UNKNOWN),
+        # An attempt's own time is over: not a word came, or the answer was on its way.
+        (CallTimeoutError("silent", should_retry=True), Outcome.DOWN),
+        (
+            CallTimeoutError("slow", should_retry=True, usages=[Usage(input_tokens=9)]),
+            Outcome.UNKNOWN,
+        ),
         (CircuitOpenError("open"), Outcome.UNKNOWN),
     ],
 )

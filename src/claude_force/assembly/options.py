@@ -26,6 +26,8 @@ class RuntimeOptions:
     max_concurrent: int | None = None
     max_retries: int | None = None
     timeout_seconds: float | None = None
+    # 0 for none.
+    attempt_timeout_seconds: float | None = None
     enable_cache: bool | None = None
     cache_ttl_hours: float | None = None
     cache_dir: Path | None = None
@@ -49,6 +51,7 @@ class RuntimeOptions:
         check_number("max_concurrent", self.max_concurrent, minimum=1)
         check_number("max_retries", self.max_retries, minimum=0)
         check_number("timeout_seconds", self.timeout_seconds, minimum=0.001)
+        check_number("attempt_timeout_seconds", self.attempt_timeout_seconds, minimum=0)
         check_number("cache_ttl_hours", self.cache_ttl_hours, minimum=0)
         check_number("budget_usd", self.budget_usd, minimum=0)
 

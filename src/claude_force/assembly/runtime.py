@@ -133,6 +133,12 @@ class Runtime:
         return self.settings.performance.max_retries if given is None else given
 
     @property
+    def attempt_timeout_seconds(self) -> float:
+        """Deadline of a single attempt; 0 for that of its call."""
+        given = self._options.attempt_timeout_seconds
+        return self.settings.performance.attempt_timeout_seconds if given is None else given
+
+    @property
     def uses_prompt_cache(self) -> bool:
         """Whether the provider's prompt cache is used."""
         given = self._options.prompt_cache
@@ -289,6 +295,7 @@ class Runtime:
             max_concurrent=self.max_concurrent,
             max_retries=self.max_retries,
             timeout_seconds=self.timeout_seconds,
+            attempt_timeout_seconds=self.attempt_timeout_seconds,
             budgets=self._budgets(),
             state_folder=None
             if origin is None

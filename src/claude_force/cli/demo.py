@@ -43,6 +43,7 @@ def demo(paths: tuple[str, ...], scenario: str) -> None:
         base_url=None,
         timeout=None,
         max_concurrent=None,
+        attempt_timeout=None,
         max_retries=None,
         simulate=True,
         scenario=scenario,

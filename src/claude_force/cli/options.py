@@ -32,6 +32,7 @@ class RunOptions:
     agents: Path | None
     base_url: str | None
     timeout: float | None
+    attempt_timeout: float | None
     max_concurrent: int | None
     max_retries: int | None
     simulate: bool
@@ -292,6 +293,7 @@ def _build(
         max_concurrent=options.max_concurrent,
         max_retries=options.max_retries,
         timeout_seconds=options.timeout,
+        attempt_timeout_seconds=options.attempt_timeout,
         agents_dir=options.agents,
         semantic_cache=options.semantic_agents,
         prompt_cache=False if options.no_prompt_cache else None,

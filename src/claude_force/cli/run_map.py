@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from claude_force.cli.durations import Duration
 from claude_force.cli.interrupt import interruptible
 from claude_force.cli.options import (
     answer_options,
@@ -59,6 +60,8 @@ class Way:
     """How the calls go out."""
 
     batch: bool = False
+    # From the start of the calls to the end of the last one.
+    deadline_seconds: float | None = None
     # Wait for the results of batches.
     wait: bool = True
 
@@ -67,7 +70,7 @@ class Way:
     ) -> AsyncGenerator[AgentOutcome, None]:
         """Outcomes as they come."""
         if not self.batch:
-            return force.run_many(calls)
+            return force.run_many(calls, timeout_seconds=self.deadline_seconds)
         return force.run_batch(calls, wait=self.wait, on_look=_waiting_teller())
 
 
@@ -92,6 +95,12 @@ def _waiting_teller() -> Callable[[int], None]:
     "--out",
     type=click.Path(path_type=Path),
     help="JSON Lines with the results; a rerun goes on from it.",
+)
+@click.option(
+    "--deadline",
+    type=Duration(),
+    metavar="TIME",
+    help="End the whole run after this time, such as 10m; what is finished is kept.",
 )
 @click.option(
     "--batch",
@@ -133,7 +142,12 @@ def run_map(
             "--memory is not for --batch: what is remembered changes before the results are there, and the same command "
             "would then ask other questions. Leave one of the two out."
         )
-    way = Way(batch=batch, wait=not no_wait)
+    deadline = values.pop("deadline")
+    if deadline is not None and batch:
+        raise ConfigError(
+            "--deadline is not for --batch, whose results take up to a day: use --no-wait, and come back for them."
+        )
+    way = Way(batch=batch, wait=not no_wait, deadline_seconds=deadline)
     asyncio.run(_map(name, items, out, options, answer, way=way))
 
 

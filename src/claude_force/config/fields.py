@@ -59,6 +59,15 @@ FIELDS: Final[tuple[Field, ...]] = (
     ),
     Field(
         section="performance",
+        name="attempt_timeout_seconds",
+        kind="number",
+        default=0,
+        minimum=0,
+        maximum=86_400,
+        meaning="deadline of a single attempt; 0 for that of its call",
+    ),
+    Field(
+        section="performance",
         name="max_retries",
         kind="int",
         default=3,

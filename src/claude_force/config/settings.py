@@ -20,6 +20,8 @@ class PerformanceSettings:
     max_concurrent_agents: int = 10
     # Deadline of one call, retries included.
     timeout_seconds: float = 120
+    # Deadline of a single attempt; 0 for that of its call.
+    attempt_timeout_seconds: float = 0
     # Requests of one call beyond the first.
     max_retries: int = 3
 

@@ -63,7 +63,7 @@ class FallbackClient:
                 response = await self._inner.send(asked, on_event)
             except CallError as error:
                 failures.append(error)
-                if following is None or not can_fall_back(error):
+                if following is None or not can_fall_back(error) or _is_stopped(request):
                     raise _with_all(error, failures) from error.__cause__
                 if on_event is not None:
                     call_id = request.context.call_id
@@ -122,6 +122,12 @@ def can_fall_back(error: CallError) -> bool:
     if isinstance(error, InvalidRequestError):
         return error.status == _NOT_FOUND
     return isinstance(error, (RateLimitError, ServiceError, TransportError, CallTimeoutError))
+
+
+def _is_stopped(request: MessageRequest) -> bool:
+    """Whether nothing more of the request's run is sent."""
+    halt = request.context.halt
+    return halt is not None and halt.stopped
 
 
 def _with_all(error: CallError, failures: list[CallError]) -> CallError:

@@ -154,6 +154,9 @@ def probed(state: BreakerState, outcome: Outcome, *, by: str, message: str = "")
 def outcome_of(error: CallError) -> Outcome:
     """What a failed call says about the service: only faults of the service and of the connection count."""
     match error:
+        case CallTimeoutError() if error.should_retry and not error.usages:
+            # The time of an attempt, not of its call, and not even the beginning of an answer came.
+            return Outcome.DOWN
         case CircuitOpenError() | CallTimeoutError():
             return Outcome.UNKNOWN
         case TransportError():
