@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from claude_force.cache.entries import CacheEntry
+    from claude_force.cache.semantic.task_tier import TaskTier
     from claude_force.cache.store import CacheStore
     from claude_force.cache.tier import TierStats
 
@@ -54,12 +55,19 @@ def stats(
     shared: bool, config: Path | None, folder: Path | None, simulated: bool, as_json: bool
 ) -> None:
     """Show how much is stored, and where."""
-    with _open(config, folder, simulated, shared=shared) as (store, place):
+    from claude_force.cli.cache_semantic import stats_json, stats_line
+
+    with (
+        _open(config, folder, simulated, shared=shared) as (store, place),
+        _tasks(config, place) as tasks,
+    ):
         _, disk, *rest = store.stats()
         saved = _worth(store)
+        similar = None if tasks is None else (stats_json(tasks), stats_line(tasks))
     if as_json:
-        shown = {"folder": str(place), "worth_usd": saved} | _numbers(disk)
-        print_json(shown | {tier.name: _numbers(tier) for tier in rest})
+        shown: dict[str, Any] = {"folder": str(place), "worth_usd": saved} | _numbers(disk)
+        shown |= {tier.name: _numbers(tier) for tier in rest}
+        print_json(shown if similar is None else shown | {"semantic": similar[0]})
         return
     click.echo(f"{place}")
     click.echo(f"entries: {disk.entries:,}")
@@ -70,6 +78,8 @@ def stats(
         click.echo(
             f"redis: {tier.entries:,} entries, {tier.size_bytes / 1_048_576:.1f} MB{trouble}"
         )
+    if similar is not None:
+        click.echo(similar[1])
 
 
 @cache.command()
@@ -89,8 +99,16 @@ def clear(  # noqa: PLR0917 - click passes options by name
     as_json: bool,
 ) -> None:
     """Remove answers: all of them, of one agent, or older than an age."""
-    with _open(config, folder, simulated, shared=shared) as (store, place):
+    from time import time
+
+    with (
+        _open(config, folder, simulated, shared=shared) as (store, place),
+        _tasks(config, place) as tasks,
+    ):
         removed = store.clear(agent_name=agent, older_than_seconds=older_than)
+        if tasks is not None:
+            before = None if older_than is None else time() - older_than
+            tasks.clear(agent_name=agent, created_before=before)
     if as_json:
         print_json({"folder": str(place), "removed": removed})
     else:
@@ -136,9 +154,12 @@ def why(
 
     REQUEST is 'last' (the default), a request id (req_…) or the beginning of a key.
     """
-    with _open(config, folder, simulated) as (store, _):
+    from claude_force.cli.cache_semantic import nearest_json, nearest_line, nearest_of
+
+    with _open(config, folder, simulated) as (store, place), _tasks(config, place) as tasks:
         entry = _entry(store, request)
         nearest = store.why(entry.fields, except_key=entry.key)
+        similar = nearest_of(tasks, entry)
     changed = [] if nearest is None else [change.name for change in nearest.changes]
     if as_json:
         print_json(
@@ -148,6 +169,7 @@ def why(
                 "nearest": nearest.entry.key if nearest else None,
                 "changed": changed,
             }
+            | ({} if similar is None else {"similar": nearest_json(similar)})
         )
         return
     click.echo(f"{entry.key} · {entry.agent_name} · {entry.model}")
@@ -160,6 +182,8 @@ def why(
         click.echo(
             f"differs in: {', '.join(map(_readable, changed)) or 'nothing: it was asked anew'}"
         )
+    if similar is not None:
+        click.echo(nearest_line(similar, entry, find_settings(config, read_environment()).cache))
 
 
 @cache.command("export")
@@ -241,6 +265,17 @@ def _open(
         yield store, place
     finally:
         store.close()
+
+
+@contextmanager
+def _tasks(config: Path | None, place: Path) -> Iterator[TaskTier | None]:
+    """The tasks of the semantic cache beside the answers; None where there are none."""
+    from claude_force.cli.cache_semantic import stored_tasks
+
+    environment = read_environment()
+    settings = find_settings(config, environment).cache
+    with stored_tasks(settings, place, environment.cache_secret) as tier:
+        yield tier
 
 
 def _entry(store: CacheStore, request: str) -> CacheEntry:

@@ -64,12 +64,16 @@ def cached(hit: CacheHit) -> str:
 
 
 def source(hit: CacheHit) -> str:
-    """The tier; of an answer to a similar task also how similar it is, and the task on one line, cut where it is long."""
+    """The tier; of an answer to a similar task also how similar it is, and the task."""
     if hit.match is None:
         return hit.tier
-    task = " ".join(clean_text(hit.match.task).split())
-    shown = task if len(task) <= _SHOWN_CHARACTERS else task[: _SHOWN_CHARACTERS - 1] + "…"
-    return f'{hit.tier}: {hit.match.similarity:.3f} like "{shown}"'
+    return f'{hit.tier}: {hit.match.similarity:.3f} like "{one_line(hit.match.task)}"'
+
+
+def one_line(task: str) -> str:
+    """A task on one line, without anything that would steer the terminal, and cut where it is long."""
+    line = " ".join(clean_text(task).split())
+    return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def counted(number: int, noun: str) -> str:

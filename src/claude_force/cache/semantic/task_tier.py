@@ -63,6 +63,10 @@ class TaskTier(DiskTier):
         mine = tuple(task for task in tasks if task is not None and task.agent_name == agent_name)
         return Added(mine, last, afresh)
 
+    def exists(self) -> bool:
+        """Whether there is a file; looking makes none."""
+        return self._path.exists()
+
     def tasks(self) -> Iterator[StoredTask]:
         """Every valid task in the file, the one used last first. Waits for the disk."""
         for entry in self.records():
