@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from claude_force.cache.disk_layout import PAGE_BYTES, DiskBudget, pages_for
+from claude_force.cache.disk_pins import drop_dead_pins, keep_pin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,9 @@ _FRAMES_PER_ROW: Final = 3
 # How long readers of other processes may keep a full log from being folded before the batch is given up.
 _PATIENCE_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.005
+# Pins are narrow rows that lie close together: with their marks, about twenty to a page, in two tables.
+_PINS_PER_FRAME: Final = 10
+_NOT_PINNED: Final = "NOT EXISTS (SELECT 1 FROM pinned WHERE pinned.id = entries.id)"
 
 
 class NoRoomError(Exception):
@@ -85,7 +89,9 @@ class DiskCommit:
 
         def fill() -> None:
             if created_before is not None:
-                self.expired += self._remove("created < ? ORDER BY created", (created_before,))
+                self.expired += self._remove(
+                    f"created < ? AND {_NOT_PINNED} ORDER BY created", (created_before,)
+                )
             self._make_room(pages)
             for record in records:
                 self._insert(record)
@@ -115,6 +121,8 @@ class DiskCommit:
         removed_in_all = 0
         while removed := self._step(lambda: self._remove(where, values)):
             removed_in_all += removed
+        if removed_in_all:
+            self._step(lambda: drop_dead_pins(self._connection))
         self._give_back_pages()
         return removed_in_all
 
@@ -125,10 +133,18 @@ class DiskCommit:
         while (excess := self._pages() - self._free_pages() - self._budget.file_pages) > 0:
             # Larger steps while the file is far too large: each one ends in an fsync.
             rows = max(ROWS_AT_ONCE, excess // 8)
-            if not self._step(partial(self._evict, excess * PAGE_BYTES, rows)):
+            # The bound is above the pins: where nothing else is left, they make room too.
+            if not self._step(partial(self._evict, excess * PAGE_BYTES, rows)) and not self._step(
+                partial(self._evict, excess * PAGE_BYTES, rows, "1")
+            ):
                 break
         self._give_back_pages()
         self._connection.execute(f"PRAGMA max_page_count = {self._budget.file_pages}")
+
+    def change_pins(self, work: Callable[[sqlite3.Connection, DiskBudget], T], pins: int) -> T:
+        """Run ``work`` on so many pins in one transaction."""
+        frames = _FRAMES_BESIDE + 2 * (pins // _PINS_PER_FRAME)
+        return self._transact(lambda: work(self._connection, self._budget), frames)
 
     def totals(self) -> tuple[int, int]:
         """Entries in the file, and the bytes of their records."""
@@ -146,16 +162,20 @@ class DiskCommit:
             (record.agent_name, record.created_at, record.place, len(record.signed_bytes)),
         ).lastrowid
         execute("INSERT INTO bodies VALUES (?, ?, ?)", (row_id, key, record.signed_bytes))
+        keep_pin(self._connection, key, self._budget)
 
     def _make_room(self, pages: int) -> None:
         while (excess := self._pages() - self._free_pages() + pages - self._budget.file_pages) > 0:
             if not self._evict(excess * PAGE_BYTES):
                 break
 
-    def _evict(self, wanted_bytes: int, most_rows: int = ROWS_AT_ONCE) -> int:
+    def _evict(
+        self, wanted_bytes: int, most_rows: int = ROWS_AT_ONCE, where: str = _NOT_PINNED
+    ) -> int:
         """Remove the least recently used rows until about ``wanted_bytes`` are free; how many, 0 when none is left."""
         rows = self._connection.execute(
-            "SELECT id, bytes FROM entries ORDER BY used LIMIT ?", (most_rows,)
+            f"SELECT id, bytes FROM entries WHERE {where} ORDER BY used LIMIT ?",  # noqa: S608 - conditions of this module
+            (most_rows,),
         ).fetchall()
         doomed = []
         for row_id, size_bytes in rows:

@@ -18,12 +18,14 @@ _LARGEST_LOG_BYTES: Final = 8 * 1024 * 1024
 # Below this the pages of an empty schema and of one transaction leave no room for answers.
 SMALLEST_BOUND_BYTES: Final = 256 * 1024
 # Pages that are always taken: the schema, the roots of tables and indexes, the totals, a map of pages.
-_FIXED_PAGES: Final = 12
+_FIXED_PAGES: Final = 14
 # An overflow page gives 4 bytes to the link to the next.
 _OVERFLOW_BYTES: Final = PAGE_BYTES - 4
 # A row of `entries` with its places in two indexes and the key's in a third.
 _ROW_BYTES: Final = 120
 _SPLIT_PAGES: Final = 4
+# Half, so that there is always room for what comes.
+DEFAULT_PINNED_SHARE: Final = 0.5
 
 # `entries` is narrow and is what gets counted, ordered and swept; `bodies` holds the signed records and is touched
 # only to read or write one. Ids ascend, so entries of one time lie together and are freed together.
@@ -54,6 +56,18 @@ SCHEMA: Final = Schema(
                 UPDATE totals SET entries = entries - 1, bytes = bytes - old.bytes;
             END""",
         ),
+        (
+            # Which runs keep which answers: `mark` is signed, since a pin lets an answer outlive its lifetime.
+            """CREATE TABLE pins (
+                key BLOB NOT NULL, run TEXT NOT NULL, mark BLOB NOT NULL, pinned_at REAL NOT NULL,
+                PRIMARY KEY (key, run)
+            ) WITHOUT ROWID""",
+            # The entries of those keys, so that making room looks up a number and reads no key.
+            "CREATE TABLE pinned (id INTEGER PRIMARY KEY)",
+            """CREATE TRIGGER entry_unpinned AFTER DELETE ON entries BEGIN
+                DELETE FROM pinned WHERE id = old.id;
+            END""",
+        ),
     ),
 )
 
@@ -63,6 +77,13 @@ class DiskBudget:
     """How a bound on bytes is divided between the file and its write-ahead log."""
 
     max_bytes: int
+    # Share of `max_bytes` that records of pinned entries may take.
+    pinned_share: float = DEFAULT_PINNED_SHARE
+
+    @property
+    def pinned_bytes(self) -> int:
+        """What the records of pinned entries may take together."""
+        return int(self.max_bytes * self.pinned_share)
 
     @property
     def log_bytes(self) -> int:

@@ -12,7 +12,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from claude_force.cache.disk_commit import ROWS_AT_ONCE, DiskCommit, NoRoomError, Record
+from claude_force.cache.disk_layout import DEFAULT_PINNED_SHARE as PINNED_SHARE
 from claude_force.cache.disk_layout import SCHEMA, SMALLEST_BOUND_BYTES, DiskBudget
+from claude_force.cache.disk_pins import is_pinned
 from claude_force.cache.tier import TierStats
 from claude_force.cache.writer import BatchWriter
 from claude_force.storage.database import is_damage, open_database
@@ -68,13 +70,14 @@ class DiskTier:
         *,
         signer: EntrySigner,
         max_bytes: int,
+        pinned_share: float = PINNED_SHARE,
         keep_seconds: float | None = None,
         use_integrity_check: bool = True,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._signer = signer
-        self._budget = DiskBudget(max_bytes)
+        self._budget = DiskBudget(max_bytes, pinned_share)
         self._keep_seconds = keep_seconds
         self._use_integrity_check = use_integrity_check
         self._wall_clock = wall_clock
@@ -121,13 +124,28 @@ class DiskTier:
 
     def clear(self, *, agent_name: str | None = None, created_before: float | None = None) -> int:
         """Remove the entries of an agent, older than a moment, or all; how many."""
+        return self.change(lambda committer: committer.clear(agent_name, created_before)) or 0
 
-        def work() -> int:
-            # A file is not made for the sake of emptying it.
+    def change(self, work: Callable[[DiskCommit], T]) -> T | None:
+        """Do ``work`` after all that waits here was written; None where that fails, or there is no file to be changed."""
+        for sibling in tuple(self._siblings):
+            sibling.flush()
+
+        def guarded() -> T | None:
             committer = self._open_committer() if self._path.exists() else None
-            return 0 if committer is None else committer.clear(agent_name, created_before)
+            return None if committer is None else work(committer)
 
-        return self._writer.exclusively(lambda: self._guarded(work)) or 0
+        return self._writer.exclusively(lambda: self._guarded(guarded))
+
+    def is_pinned(self, key: CacheKey) -> bool:
+        """Whether a run keeps this entry, by a mark that was signed here. Waits for the disk."""
+
+        def work() -> bool:
+            reader = self._reader or self._open_reader()
+            return reader is not None and is_pinned(reader, key, self._signer)
+
+        with self._reading:
+            return self._guarded(work) or False
 
     def records(self) -> Iterator[CacheEntry | None]:
         """Every record in the file, the most recently used first: its entry, or None where it is not valid."""
@@ -140,10 +158,7 @@ class DiskTier:
 
     def stats(self) -> TierStats:
         """The tier in numbers, entries still to be written included."""
-        entries, size_bytes = self._writer.exclusively(lambda: self._guarded(self._totals)) or (
-            0,
-            0,
-        )
+        entries, size_bytes = self.change(DiskCommit.totals) or (0, 0)
         return TierStats(
             name=self.name,
             entries=entries,
@@ -220,13 +235,6 @@ class DiskTier:
         if not isinstance(record, bytes):
             return None
         return self._signer.unseal(record, check_signature=self._use_integrity_check)
-
-    def _totals(self) -> tuple[int, int]:
-        # A file is not made for the sake of counting it.
-        if self._committer is None and not self._path.exists():
-            return 0, 0
-        committer = self._open_committer()
-        return (0, 0) if committer is None else committer.totals()
 
     def _commit(self, batch: Batch) -> None:
         self._guarded(lambda: self._write(batch))

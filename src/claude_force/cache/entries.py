@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAC_BYTES: Final = 32
+# A record is a MessagePack array and begins with another byte, so no mark is the signature of one.
+_MARK_PURPOSE: Final = b"mark "
 # The block of SHA-256.
 _BLOCK_BYTES: Final = 64
 # Separates these signatures from any other use of the same secret, and one form of record from the next.
@@ -86,6 +88,10 @@ class EntrySigner:
             return self._decode(payload)
         except msgspec.MsgspecError:
             return None
+
+    def mark(self, text: bytes) -> bytes:
+        """A signature of something that is no entry; the form of no record begins with its purpose."""
+        return (self._mac or self._make_mac())(_MARK_PURPOSE + text)
 
     def shares_secret(self, other: EntrySigner) -> bool:
         """True when each accepts what the other signed."""

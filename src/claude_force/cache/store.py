@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from claude_force.cache.count_down import CountDown
+from claude_force.cache.disk_layout import DEFAULT_PINNED_SHARE
 from claude_force.cache.disk_tier import DATABASE_FILE, DiskTier
 from claude_force.cache.entries import EntrySigner
 from claude_force.cache.exchange import export_entries, imported_entries
 from claude_force.cache.memory_tier import MemoryTier
+from claude_force.cache.pins import Pins
 from claude_force.cache.policy import Freshness
 from claude_force.cache.secret import given_secret, kept_secret
 from claude_force.cache.why import explain
@@ -74,9 +77,12 @@ class CacheStore:
         lower: Sequence[Tier],
         signer: EntrySigner,
         lifetimes: Lifetimes,
+        pins: Pins | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._memory = memory
+        # None where nothing is kept on disk.
+        self.pins = pins
         self._lower = tuple(lower)
         self._signer = signer
         self._lifetimes = lifetimes
@@ -112,8 +118,8 @@ class CacheStore:
             if best is not None and not best.stale:
                 break
             entry = tier.get(key)
-            found = None if entry is None else self._found(entry, tier.name, max_age_seconds)
-            if found is not None and (best is None or found.age_seconds < best.age_seconds):
+            found = None if entry is None else self._found_in(tier, entry, max_age_seconds)
+            if found is not None and (best is None or _is_better(found, best)):
                 self._fill_above(tier, found.entry)
                 best = found
         return best
@@ -136,7 +142,7 @@ class CacheStore:
         """
         self._memory.put(entry)
         if on_settled is not None:
-            on_settled = _CountDown(len(self._lower), on_settled)
+            on_settled = CountDown(len(self._lower), on_settled)
         for tier in self._lower:
             tier.put(entry, on_settled)
 
@@ -249,6 +255,20 @@ class CacheStore:
             return None
         return Found(entry=entry, tier=tier, age_seconds=age_seconds, freshness=freshness)
 
+    def _found_in(
+        self, tier: Tier, entry: CacheEntry, max_age_seconds: float | None
+    ) -> Found | None:
+        found = self._found(entry, tier.name, max_age_seconds)
+        pins = self.pins
+        if (found is not None and not found.stale) or pins is None or tier is not pins.tier:
+            return found
+        age_seconds = max(0.0, self._wall_clock() - entry.created_at)
+        # A pin takes the place of the lifetime, not of what the caller asks for.
+        if (max_age_seconds is None or age_seconds < max_age_seconds) and pins.holds(entry.key):
+            fresh = Freshness.FRESH
+            return Found(entry=entry, tier=tier.name, age_seconds=age_seconds, freshness=fresh)
+        return found
+
     def _reading_thread(self) -> ThreadPoolExecutor:
         reader = self._reader
         if reader is None:
@@ -262,6 +282,7 @@ def open_store(
     *,
     lifetimes: Lifetimes,
     max_bytes: int,
+    pinned_share: float = DEFAULT_PINNED_SHARE,
     secret: str | bytes | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     use_integrity_check: bool = True,
@@ -282,6 +303,7 @@ def open_store(
         folder / DATABASE_FILE,
         signer=signer,
         max_bytes=max_bytes,
+        pinned_share=pinned_share,
         keep_seconds=lifetimes.keep_seconds,
         use_integrity_check=use_integrity_check,
         wall_clock=wall_clock,
@@ -306,6 +328,7 @@ def open_store(
         lower=lower,
         signer=signer,
         lifetimes=lifetimes,
+        pins=Pins(disk, folder / DATABASE_FILE, signer=signer, wall_clock=wall_clock),
         wall_clock=wall_clock,
     )
 
@@ -317,23 +340,8 @@ def _new_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="claude-force-cache-reader")
 
 
-class _CountDown:
-    """Calls ``then`` once every tier has settled an entry; at once where there is none."""
-
-    def __init__(self, tiers: int, then: Callable[[], object]) -> None:
-        self._left = tiers
-        self._then = then
-        # Tiers settle on threads of their own.
-        self._lock = Lock()
-        if not tiers:
-            then()
-
-    def __call__(self) -> None:
-        with self._lock:
-            self._left -= 1
-            done = self._left == 0
-        if done:
-            self._then()
+def _is_better(found: Found, best: Found) -> bool:
+    return found.age_seconds < best.age_seconds or (best.stale and not found.stale)
 
 
 def _start_over(reference: weakref.ref[CacheStore]) -> None:
