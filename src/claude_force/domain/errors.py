@@ -26,6 +26,7 @@ r"""The error tree. Every error that leaves this package is a `ClaudeForceError`
     │   ├── TransportError                   no connection, cut or broken stream
     │   ├── CallTimeoutError (TimeoutError)  9
     │   ├── RunStoppedError            130   not sent: the user has stopped the run
+    │   ├── BatchCanceledError               its batch was canceled before it was reached
     │   ├── IncompleteAnswerError        6   refusal, cut off by max_tokens, empty
     │   └── AnswerSchemaError            6   a whole answer that does not follow its step's schema, repaired once in vain
     ├── JournalError                     1   what a run does cannot be kept, so it was stopped
@@ -247,6 +248,12 @@ class RunStoppedError(CallError):
 
     exit_code = 130
     kind = "stopped"
+
+
+class BatchCanceledError(CallError):
+    """The batch of the request was canceled before it was reached; nothing was paid for it."""
+
+    kind = "batch_canceled"
 
 
 class IncompleteAnswerError(CallError):

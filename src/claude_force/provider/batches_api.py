@@ -13,6 +13,7 @@ import msgspec
 
 from claude_force._version import __version__
 from claude_force.domain.errors import (
+    BatchCanceledError,
     CallError,
     RateLimitError,
     ServiceError,
@@ -277,8 +278,18 @@ def _result(line: _WireLine) -> BatchResult:
             wire.error if wire else None, request_id=wire.request_id if wire else None
         )
         return BatchResult(custom_id=line.custom_id, error=failure)
-    what = {"expired": "was not reached within a day", "canceled": "was canceled"}
-    said = what.get(result.type, f"ended as {quoted(result.type)!r}")
+    if result.type == "canceled":
+        return BatchResult(
+            custom_id=line.custom_id,
+            error=BatchCanceledError(
+                "The batch was canceled before this request was reached; nothing was paid for it."
+            ),
+        )
+    said = (
+        "was not reached within a day"
+        if result.type == "expired"
+        else f"ended as {quoted(result.type)!r}"
+    )
     return BatchResult(
         custom_id=line.custom_id,
         error=ServiceError(

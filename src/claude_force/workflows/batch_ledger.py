@@ -18,6 +18,7 @@ except ImportError:  # pragma: no cover - only on Windows, where two processes m
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
+    from io import TextIOWrapper
     from pathlib import Path
 
 _SCHEMA: Final = Schema(
@@ -74,16 +75,25 @@ class BatchLedger:
         self._using = Lock()
         self._opened: sqlite3.Connection | None = None
 
-    @contextmanager
-    def submitting(self) -> Iterator[None]:
-        """The right to submit, held by one process at a time; the kernel takes it back from one that dies."""
+    def take_turn(self) -> TextIOWrapper | None:
+        """The right to submit, until what it returns is closed; None while another one has it.
+
+        The kernel takes it back from a process that dies. It is not waited for here: whoever has it needs threads too.
+        """
         make_private_folder(self._folder)
         path = self._folder / "batches.lock"
         make_private_file(path)
-        with path.open("a") as file:
+        file = path.open("a")
+        try:
             if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def intend(self, origin: str, keys: Sequence[str], *, now: float) -> int:
         """Note that a batch of ``keys`` is about to be sent; its number."""
@@ -108,6 +118,11 @@ class BatchLedger:
         """Forget a batch and its requests: it was not accepted, or is gone."""
         with self._transaction() as database:
             database.execute("DELETE FROM batches WHERE number = ?", (number,))
+
+    def drop_before(self, created_at: float) -> None:
+        """Forget batches that are older: the API has no results of them any more."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM batches WHERE created_at < ?", (created_at,))
 
     def pending(self, origin: str) -> list[PendingBatch]:
         """Every batch of which something has not been collected, the oldest first."""
@@ -140,6 +155,12 @@ class BatchLedger:
                 if row is not None:
                     found[key] = int(row[0])
         return found
+
+    def held(self, origin: str) -> frozenset[str]:
+        """Every request that is in a batch and was not collected."""
+        with self._transaction() as database:
+            rows = database.execute("SELECT key FROM requests WHERE origin = ?", (origin,))
+            return frozenset(key for (key,) in rows)
 
     def collected(self, origin: str, keys: Iterable[str]) -> None:
         """Forget requests whose results were taken, and batches that have none left."""

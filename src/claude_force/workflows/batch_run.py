@@ -6,11 +6,18 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from claude_force.domain.errors import CallError, InvalidRequestError, ServiceError, TransportError
+from claude_force.domain.errors import (
+    CallError,
+    InvalidRequestError,
+    RateLimitError,
+    ServiceError,
+    TransportError,
+)
 from claude_force.provider.batches_api import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, BatchResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from io import TextIOWrapper
 
     from claude_force.provider.batches_api import BatchStatus
     from claude_force.workflows.batch_ledger import BatchLedger, PendingBatch
@@ -23,6 +30,11 @@ _READ_AGAIN: Final = 5
 _NOT_ACCEPTED: Final = (
     "The batch with this request was never accepted, so nothing was paid for it. Run it again."
 )
+# A batch that was not accepted is sent again after these pauses.
+_SENT_AGAIN_AFTER_SECONDS: Final = (1.0, 4.0, 15.0)
+_MAY_PASS: Final = (TransportError, ServiceError, RateLimitError)
+_TURN_AWAITED_SECONDS: Final = 0.05
+_RESULTS_KEPT_SECONDS: Final = 29 * 86_400.0
 # The clocks of two machines.
 _SKEW_SECONDS: Final = 120.0
 
@@ -88,29 +100,31 @@ class BatchRun:
             CallError: a batch was refused, or it is not known whether it was accepted. Those before it are noted.
         """
         # Held over awaits on purpose: two processes that submit the same at once would pay twice.
-        holding = self._ledger.submitting()
-        await asyncio.to_thread(holding.__enter__)
+        turn = await self._turn()
         try:
-            await self._settle_unknown()
-            held = await asyncio.to_thread(self._ledger.where, self._origin, items)
-            missing = {key: make for key, make in items.items() if key not in held}
-            for batch in self._split(missing):
-                await self._send(batch)
-            return len(missing)
+            oldest = self._wall_clock() - _RESULTS_KEPT_SECONDS
+            await asyncio.to_thread(self._ledger.drop_before, oldest)
+            return await self._submit_persistently(items)
         finally:
-            holding.__exit__(None, None, None)
+            turn.close()
+
+    async def taken(self, keys: Iterable[str]) -> None:
+        """Forget requests whose results were made use of; the same asked again is sent anew."""
+        await asyncio.to_thread(self._ledger.collected, self._origin, list(keys))
 
     async def collect(
-        self, keys: Iterable[str], *, on_look: Callable[[int], None] | None = None
+        self,
+        keys: Iterable[str],
+        *,
+        on_look: Callable[[int], None] | None = None,
+        forget: bool = True,
     ) -> AsyncGenerator[BatchResult, None]:
-        """Results of ``keys``, batch by batch as they end; a result is forgotten here once the next is asked for.
+        """Results of ``keys``, batch by batch as they end.
 
-        Keys that are in no batch are passed over. ``on_look`` is told how many requests still have no result.
+        Keys that are in no batch are passed over. ``on_look`` is told how many requests still have no result. With
+        ``forget`` a result is forgotten here once the next one is asked for; without, when `taken` is told.
         """
-        held = await asyncio.to_thread(self._ledger.where, self._origin, keys)
-        wanted: dict[int, set[str]] = {}
-        for key, number in held.items():
-            wanted.setdefault(number, set()).add(key)
+        wanted = _by_batch(await asyncio.to_thread(self._ledger.where, self._origin, keys))
         pause_seconds = _FIRST_PAUSE_SECONDS
         while wanted:
             pending = await self._pending(wanted)
@@ -120,14 +134,44 @@ class BatchRun:
             for batch in [batch for batch in pending if batch.number in wanted]:
                 if not await self._has_ended(batch):
                     continue
-                async for result in self._taken(batch, wanted.pop(batch.number)):
+                keys_of_batch = wanted.pop(batch.number)
+                async for result in self._taken(batch, keys_of_batch):
                     yield result
+                if forget:
+                    await self.taken(keys_of_batch)
             if on_look is not None:
                 on_look(sum(map(len, wanted.values())))
             if not wanted:
                 return
             await self._sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 1.5, _LONGEST_PAUSE_SECONDS)
+
+    async def _turn(self) -> TextIOWrapper:
+        while True:
+            turn = await asyncio.to_thread(self._ledger.take_turn)
+            if turn is not None:
+                return turn
+            await asyncio.sleep(_TURN_AWAITED_SECONDS)
+
+    async def _submit_persistently(self, items: Mapping[str, Callable[[], bytes]]) -> int:
+        """Send what is missing, again where the API was reached or answered too badly to know what became of it."""
+        sent = 0
+        for pause_seconds in (*_SENT_AGAIN_AFTER_SECONDS, None):
+            await self._settle_unknown()
+            held = await asyncio.to_thread(self._ledger.where, self._origin, items)
+            missing = {key: make for key, make in items.items() if key not in held}
+            try:
+                for batch in self._split(missing):
+                    await self._send(batch)
+                    sent += len(batch)
+            except _MAY_PASS as error:
+                if pause_seconds is None or error.should_retry is False:
+                    raise
+                asked_for = error.retry_after_seconds or 0.0
+                await self._sleep(max(pause_seconds, min(asked_for, _LONGEST_PAUSE_SECONDS)))
+            else:
+                break
+        return sent
 
     async def _pending(self, wanted: Mapping[int, object]) -> list[PendingBatch]:
         """Batches that are not collected; those that are wanted have an id, or are gone."""
@@ -171,7 +215,6 @@ class BatchRun:
             raise failure
         for key in sorted(left):
             yield BatchResult(custom_id=key, error=failure or _no_result(batch))
-        await asyncio.to_thread(self._ledger.collected, self._origin, wanted)
 
     async def _settle_unknown(self) -> None:
         """Find out of every batch that was on its way when a process died whether it was accepted."""
@@ -203,8 +246,8 @@ class BatchRun:
         )
         try:
             status = await self._api.create(list(batch.values()))
-        except TransportError:
-            # It may have been accepted. The note stays, and the next run finds out.
+        except (TransportError, ServiceError):
+            # It may have been accepted. The note stays, and whoever submits next finds out.
             raise
         except CallError:
             await asyncio.to_thread(self._ledger.drop, number)
@@ -225,6 +268,13 @@ class BatchRun:
             size_bytes += len(item) + 1
         if batch:
             yield batch
+
+
+def _by_batch(held: Mapping[str, int]) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for key, number in held.items():
+        found.setdefault(number, set()).add(key)
+    return found
 
 
 def _no_result(batch: PendingBatch) -> ServiceError:
