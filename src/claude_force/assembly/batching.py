@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from claude_force.assembly.caller import new_id
-from claude_force.assembly.layers import build_spending
 from claude_force.cache.answers import shared_response
 from claude_force.cache.fingerprint import request_key
 from claude_force.domain.discounts import Discounts
@@ -52,6 +51,10 @@ class BatchPrices(PriceCatalogue):
         """What the requests cost together in a batch, or None where no price of ``model`` is known."""
         cost = await super().cost_usd(model, usages, at=at)
         return None if cost is None else cost * _HALF
+
+    def left_out_usd(self, cost_usd: Decimal) -> Decimal:
+        """As much as it cost."""
+        return cost_usd
 
     def discounts(
         self, model: str, usage: Usage, cost_usd: Decimal | None, *, at: datetime
@@ -131,10 +134,9 @@ class BatchedCalls:
                     yield outcome
         ledger = BatchLedger(self._runtime.state_folder)
         api = self._runtime.open_batches()
-        runtime = self._runtime
-        spending = build_spending(
-            runtime.budgets, self._prices, runtime.state_folder, runtime.limits_redis_url
-        )
+        spending = self._runtime.spending
+        if spending is not None:
+            spending = spending.priced_by(self._prices)
         run = BatchRun(api, ledger, origin=self._runtime.origin, sleep=self._sleep)
         try:
             await self._reserve(spending, asked)
@@ -155,8 +157,6 @@ class BatchedCalls:
         finally:
             await api.aclose()
             ledger.close()
-            if spending is not None:
-                await asyncio.to_thread(spending.close)
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, but not for longer than the user wants to.

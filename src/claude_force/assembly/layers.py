@@ -40,6 +40,7 @@ def build_chain(
     state_folder: Path | None,
     redis_url: str | None = None,
     prompt_cache: PromptCacheSettings,
+    spending: Spending | None = None,
 ) -> ModelClient:
     """Every layer around ``transport``.
 
@@ -56,6 +57,7 @@ def build_chain(
         state_folder: where the processes of a user share limits, breakers and the budget of the day; None shares none.
         redis_url: where the processes of several machines share them.
         prompt_cache: whether and how the provider's prompt cache is used.
+        spending: what keeps calls within ``budgets``; None makes it here.
     """
     from claude_force.pricing.catalogue import PriceCatalogue
     from claude_force.provider.continuing import ContinuingClient
@@ -81,7 +83,8 @@ def build_chain(
         attempt_timeout_seconds=attempt_timeout_seconds or None,
     )
     catalogue = PriceCatalogue()
-    spending = build_spending(budgets, catalogue, state_folder, redis_url)
+    if spending is None:
+        spending = build_spending(budgets, catalogue, state_folder, redis_url)
     metered = MeteredClient(resilient, catalogue=catalogue, spending=spending)
     marked: ModelClient = metered
     if prompt_cache.enabled:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from claude_force.assembly.layers import (
     build_cached,
     build_chain,
+    build_spending,
     build_store,
     build_transport,
 )
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from claude_force.config.settings import BudgetSettings, CacheSettings, Settings
     from claude_force.domain.agents import AgentDefinition
     from claude_force.metrics.recorder import Recorder
+    from claude_force.pricing.spending import Spending
     from claude_force.provider.batches_api import BatchesApi
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.library import WorkflowLibrary
@@ -78,6 +80,7 @@ class Runtime:
         self._settings: Settings | None = None
         self._registry: AgentRegistry | None = None
         self._chain: ModelClient | None = None
+        self._spending: Spending | None = None
         # None until it is known whether there is to be one.
         self._recorders: tuple[Recorder, ...] | None = None
         self._semantic: SemanticAgents | None = None
@@ -228,9 +231,10 @@ class Runtime:
         return self._options.cache_origin or base_url_of(self._options.base_url, self._environment)
 
     @property
-    def budgets(self) -> BudgetSettings:
-        """What may be spent."""
-        return self._budgets()
+    def spending(self) -> Spending | None:
+        """What keeps the calls of the chain within their budgets; None where there are none."""
+        self.client()
+        return self._spending
 
     def open_batches(self) -> BatchesApi:
         """A connection to the batches of the key; the caller closes it.
@@ -289,6 +293,8 @@ class Runtime:
         transport = self._own_transport() if given is None else given
         # A client that does not say for which provider it speaks is a double or a stranger: it shares nothing.
         origin: str | None = options.cache_origin or getattr(transport, "origin", None)
+        state_folder = None if origin is None else self.state_folder
+        self._spending = self._open_spending(state_folder)
         chain = build_chain(
             transport if given is None else Borrowed(given),
             origin=origin or "",
@@ -297,13 +303,19 @@ class Runtime:
             timeout_seconds=self.timeout_seconds,
             attempt_timeout_seconds=self.attempt_timeout_seconds,
             budgets=self._budgets(),
-            state_folder=None
-            if origin is None
-            else options.state_dir or self._environment.state_home,
+            state_folder=state_folder,
             redis_url=self.limits_redis_url,
             prompt_cache=replace(self.settings.prompt_cache, enabled=self.uses_prompt_cache),
+            spending=self._spending,
         )
         return self._cached(chain, origin)
+
+    def _open_spending(self, state_folder: Path | None) -> Spending | None:
+        from claude_force.pricing.catalogue import PriceCatalogue  # noqa: PLC0415 - a plan needs none
+
+        return build_spending(
+            self._budgets(), PriceCatalogue(), state_folder, self.limits_redis_url
+        )
 
     def _open_recorders(self) -> tuple[Recorder, ...]:
         given = self._given_client

@@ -52,6 +52,11 @@ class PriceCatalogue:
         tariff = self.tariff(model, at=at)
         return None if tariff is None else sum(map(tariff.cost_usd, usages), ZERO)
 
+    def left_out_usd(self, cost_usd: Decimal) -> Decimal:
+        """What this price list left out of a bill of ``cost_usd``; nothing in the plain one."""
+        del cost_usd
+        return ZERO
+
     def tariff(self, model: str, *, at: datetime) -> Tariff | None:
         """What ``model`` charges at that time, or None where no price is known; loads the price list where need be."""
         key = (model, at.date())

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from claude_force.pricing.budgets import ZERO as _ZERO
-from claude_force.pricing.budgets import Budget, BudgetLedger, Reservation, refuse_unknown_price
+from claude_force.pricing.budgets import (
+    Account,
+    Budget,
+    BudgetLedger,
+    Reservation,
+    check_fits,
+    refuse_unknown_price,
+)
 from claude_force.pricing.day_ledger import DayAccounts, day_of
 from claude_force.pricing.worst_case import worst_case_usage
 
@@ -74,8 +82,12 @@ class Spending:
         self._day_ledger = day_ledger
         self.ledger = BudgetLedger()
 
-    async def reserve(self, request: MessageRequest, *, at: datetime) -> SpendingReservation:
+    async def reserve(
+        self, request: MessageRequest, *, at: datetime, spent_usd: Decimal = _ZERO
+    ) -> SpendingReservation:
         """Reserve the worst case of one request that is about to be sent at ``at`` (with a time zone).
+
+        ``spent_usd`` is what the same call has cost already: a budget of the call has so much less left.
 
         Raises:
             BudgetExceededError: it does not fit into a budget, or has no known price while there is one.
@@ -88,6 +100,9 @@ class Spending:
         worst = await self._catalogue.cost_usd(request.model, (worst_case_usage(request),), at=at)
         if worst is None and per_day is not None:
             refuse_unknown_price((*budgets, Budget("day", day_of(at), per_day)), request.model)
+        per_call = self._limits.per_call_usd
+        if per_call is not None and worst is not None and spent_usd:
+            check_fits(Budget("call", "", per_call), Account(spent_usd=spent_usd), worst)
         own = self.ledger.reserve(worst, budgets, model=request.model)
         if per_day is None or worst is None or self._day_ledger is None:
             return SpendingReservation(own)
@@ -134,6 +149,12 @@ class Spending:
         if per_agent is not None:
             budgets.append(Budget("agent", context.agent_name, per_agent))
         return tuple(budgets)
+
+    def priced_by(self, catalogue: PriceCatalogue) -> Spending:
+        """The same budgets and what was spent of them, for requests that another price list holds for."""
+        same = copy(self)
+        same._catalogue = catalogue  # noqa: SLF001 - of the same class
+        return same
 
     def close(self) -> None:
         """Close the ledger of the day."""

@@ -12,6 +12,7 @@ from claude_force.domain.discounts import NO_DISCOUNTS, Discounts
 from claude_force.domain.errors import CallError
 from claude_force.domain.events import AnswerStarted
 from claude_force.pricing.prompt_cache_saving import saving_usd
+from claude_force.pricing.purse import Purse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +36,9 @@ class MeteredClient:
     """A `ModelClient` that fills in ``cost_usd`` and ``discounts`` of answers and of errors, and keeps calls within budgets.
 
     The worst case of a call is reserved in every budget before it is sent, and replaced by what it really cost after.
+    That is one attempt: what an attempt that broke off has cost is counted before the worst case of the next one is
+    reserved, so that retries overshoot nothing.
+
     Without budgets the price list is loaded in a thread while the first answer is on its way, so that no request
     waits for it. A cost is None where the price of the model is unknown, never zero.
 
@@ -72,17 +76,19 @@ class MeteredClient:
             if request.context.step_budget_usd is None:
                 return await self._send(request, on_event, asked_at)
             spending = self._for_steps()
-        reservation = await spending.reserve(request, at=asked_at)
+        purse = Purse(request, spending, self._catalogue, asked_at)
+        await purse.open()
         # Until it is known that nothing was sent, or what it cost, the worst case counts.
         cost: Decimal | None = None
         try:
-            response = await self._send(request, on_event, asked_at)
+            allowed = replace(request, context=replace(request.context, allowance=purse))
+            response = await self._send(allowed, on_event, asked_at)
             cost = response.cost_usd
         except CallError as error:
             cost = error.cost_usd if error.usages else _NOTHING
             raise
         finally:
-            await spending.settle(reservation, cost)
+            await purse.close(cost)
         return response
 
     def _for_steps(self) -> Spending:
@@ -119,25 +125,31 @@ class MeteredClient:
                 error.cost_usd = await self._catalogue.cost_usd(
                     request.model, error.usages, at=asked_at
                 )
-                error.discounts = self._discounts(request.model, error.usages, asked_at)
+                error.discounts = self._discounts(
+                    request.model, error.usages, error.cost_usd, asked_at
+                )
             raise
         usages = (response.usage, *response.lost_usages)
         cost = await self._catalogue.cost_usd(response.model, usages, at=asked_at)
         return replace(
             response,
             cost_usd=cost,
-            discounts=None if cost is None else self._discounts(response.model, usages, asked_at),
+            discounts=self._discounts(response.model, usages, cost, asked_at),
         )
 
     def _discounts(
-        self, model: str, usages: Sequence[Usage], asked_at: datetime
+        self, model: str, usages: Sequence[Usage], cost: Decimal | None, asked_at: datetime
     ) -> Discounts | None:
-        """What the prompt cache saved on requests that are priced already."""
+        """What the prompt cache, or a batch, left out of a bill."""
+        if cost is None:
+            return None
+        left_out = self._catalogue.left_out_usd(cost)
         if not any(usage.cache_read_tokens or usage.cache_write_tokens for usage in usages):
-            return NO_DISCOUNTS
+            return Discounts(batch_usd=left_out) if left_out else NO_DISCOUNTS
         tariff = self._catalogue.tariff(model, at=asked_at)
         if tariff is None:
             return None
         return Discounts(
-            prompt_cache_usd=sum((saving_usd(usage, tariff) for usage in usages), _NOTHING)
+            prompt_cache_usd=sum((saving_usd(usage, tariff) for usage in usages), _NOTHING),
+            batch_usd=left_out,
         )
