@@ -87,13 +87,13 @@ def build_semantic(
     Raises:
         OptionalDependencyError: a package of the extra is not installed.
     """
-    from claude_force.cache.semantic.embedder import WordLlamaEmbedder, check_installed
+    from claude_force.cache.semantic.embedder import check_installed, own_embedder
     from claude_force.cache.semantic.similar_tasks import SimilarTasks
     from claude_force.provider.semantic import SemanticClient
 
     check_installed(own_embedder=embedder is not None)
     tier = open_tasks(settings, folder=folder, secret=secret)
-    tasks = SimilarTasks(tier, store, WordLlamaEmbedder() if embedder is None else embedder)
+    tasks = SimilarTasks(tier, store, own_embedder() if embedder is None else embedder)
     return SemanticClient(inner, tasks=tasks, origin=origin)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol
 
 from claude_force.domain.errors import OptionalDependencyError
@@ -54,7 +54,6 @@ class WordLlamaEmbedder:
     name: Final = "wordllama l2_supercat 256"
 
     def __init__(self) -> None:
-        self._lock = Lock()
         self._model: tuple[Tokenizer, NDArray[np.float16]] | None = None
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -63,7 +62,6 @@ class WordLlamaEmbedder:
 
         tokenizer, weights = self._loaded()
         rows = np.zeros((len(texts), weights.shape[1]), dtype=np.float32)
-        # Case says little and costs rare words: to the tokenizer a capital makes another word.
         encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
         for row, encoding in zip(rows, encodings, strict=True):
             if encoding.ids:
@@ -72,20 +70,26 @@ class WordLlamaEmbedder:
         return rows
 
     def _loaded(self) -> tuple[Tokenizer, NDArray[np.float16]]:
-        with self._lock:
-            if self._model is None:
-                # The files are read without the package: importing it sets up the root logger, imports an HTTP client
-                # and a validator, and looks for the tokenizer in a folder that is not there, to download it.
-                from safetensors import safe_open  # noqa: PLC0415 - as above
-                from tokenizers import Tokenizer  # noqa: PLC0415 - as above
+        # Two threads may both read it: that is harmless, and no lock is left behind by a fork.
+        if self._model is None:
+            # The files are read without the package: importing it sets up the root logger, imports an HTTP client
+            # and a validator, and looks for the tokenizer in a folder that is not there, to download it.
+            from safetensors import safe_open  # noqa: PLC0415 - as above
+            from tokenizers import Tokenizer  # noqa: PLC0415 - as above
 
-                folder = _wordllama_folder()
-                tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
-                tokenizer.no_padding()
-                tokenizer.no_truncation()
-                with safe_open(folder / _WEIGHTS, framework="np") as file:
-                    self._model = tokenizer, file.get_tensor("embedding.weight")
-            return self._model
+            folder = _wordllama_folder()
+            tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            with safe_open(folder / _WEIGHTS, framework="np") as file:
+                self._model = tokenizer, file.get_tensor("embedding.weight")
+        return self._model
+
+
+@cache
+def own_embedder() -> WordLlamaEmbedder:
+    """The model of the extra, one for the whole process."""
+    return WordLlamaEmbedder()
 
 
 def check_installed(*, own_embedder: bool) -> None:
