@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from claude_force.domain.events import Event, EventListener
     from claude_force.domain.messages import MessageRequest
     from claude_force.domain.results import AgentResult
+    from claude_force.provider.client import ModelClient
     from claude_force.workflows.run_stop import RunStop
 
 
@@ -74,10 +75,12 @@ class Caller:
         step_budget_usd: Decimal | None = None,
         seat: Seat | None = None,
         prepared: PreparedCall | None = None,
+        batched: ModelClient | None = None,
     ) -> AgentResult:
         """The result of one call, which belongs to a run where ``stop`` is given, and has companions where ``seat`` is.
 
-        ``prepared`` is what the call comes to, where that is known already.
+        ``prepared`` is what the call comes to, where that is known already. ``batched`` answers it in place of the chain:
+        within a day, so that no deadline holds, and without fallback or semantic cache.
 
         Raises:
             ClaudeForceError: see `AsyncAgentOrchestrator.run_agent`.
@@ -93,10 +96,13 @@ class Caller:
             step_id=step_id,
             item_index=item_index,
             step_budget_usd=step_budget_usd,
-            timeout_seconds=call.timeout_seconds or self._runtime.timeout_seconds,
+            timeout_seconds=None
+            if batched is not None
+            else call.timeout_seconds or self._runtime.timeout_seconds,
             cache=call.cache,
-            semantic=self._runtime.semantic.use(call, definition),
-            fallback=call.models_after(definition),
+            semantic=None if batched is not None else self._runtime.semantic.use(call, definition),
+            fallback=() if batched is not None else call.models_after(definition),
+            continue_rounds=call.rounds_after(),
             seat=seat,
             halt=stop,
         )
@@ -107,21 +113,26 @@ class Caller:
         listener = self.listener(on_event)
         memory = self._runtime.memory_of(call, definition)
         if memory is None:
-            return await self._ask(request, listener, stop)
+            return await self._ask(request, listener, stop, batched)
         reminded = await memory.remind(call, definition, request, run=stop)
-        result = await self._ask(reminded.request, listener, stop)
+        result = await self._ask(reminded.request, listener, stop, batched)
         memory.keep(call, reminded.key, result)
         return result
 
     async def _ask(
-        self, request: MessageRequest, listener: EventListener | None, stop: RunStop | None
+        self,
+        request: MessageRequest,
+        listener: EventListener | None,
+        stop: RunStop | None,
+        batched: ModelClient | None,
     ) -> AgentResult:
+        client = self._runtime.client() if batched is None else batched
         if stop is None:
-            return await ask(self._runtime.client(), request, listener)
+            return await ask(client, request, listener)
         # The stop is asked first: what it refuses has not started, for any other listener.
         told = (stop,) if listener is None else (stop, listener)
         try:
-            return await ask(self._runtime.client(), request, compose(told))
+            return await ask(client, request, compose(told))
         except CallError as error:
             stop.consider(error)
             raise

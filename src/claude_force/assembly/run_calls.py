@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from claude_force.domain.events import Event, EventListener
     from claude_force.domain.results import AgentResult
     from claude_force.domain.runs import CallPlace
+    from claude_force.provider.client import ModelClient
     from claude_force.workflows.definition import Workflow
     from claude_force.workflows.run_stop import RunStop
 
@@ -36,6 +37,7 @@ class RunCalls:
         on_event: told of the calls.
         prepared: what calls come to.
         journal: keeps every answer; None for none.
+        batches: answers the calls of steps that go out in batches; None where there are none.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class RunCalls:
         on_event: EventListener | None,
         prepared: PreparedCalls,
         journal: CallJournal | None,
+        batches: ModelClient | None = None,
     ) -> None:
         self._caller = caller
         self._prepared = prepared
         self._journal = journal
+        self._batches = batches
         self._steps = {step.step_id: step for step in workflow.steps}
         self._run_id = run_id
         self._stop = stop
@@ -67,6 +71,9 @@ class RunCalls:
         """Make one call, unless the run knows its answer."""
         companions = self._fanned_out.get(place.step_id)
         seat = self._seats[place.step_id] if companions is None else companions.seat()
+        if self._steps[place.step_id].batch:
+            # Nobody who is asked at once waits for what a batch brings.
+            seat.settle()
         try:
             prepared = self._prepared.prepare(call, place)
             if self._journal is None:
@@ -97,6 +104,7 @@ class RunCalls:
             step_budget_usd=self._steps[place.step_id].budget_usd,
             seat=seat,
             prepared=prepared,
+            batched=self._batches if self._steps[place.step_id].batch else None,
         )
 
     def take(self, event: Event) -> None:

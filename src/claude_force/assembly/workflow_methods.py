@@ -64,7 +64,11 @@ class WorkflowMethods:
         refuse_unknown(options, WorkflowOptions)
         patterns = options.get("file_patterns")
         return await WorkflowRuns(self._runtime, self._caller).start(
-            self.load_workflow(workflow).within(options.get("timeout_seconds")),
+            self.load_workflow(workflow)
+            .within(options.get("timeout_seconds"))
+            .settled(
+                batch=options.get("batch"), continue_truncated=options.get("continue_truncated")
+            ),
             RunInputs(
                 task=task,
                 files=options.get("files", ()),
@@ -106,6 +110,8 @@ class WorkflowMethods:
             files=options.get("files"),
             cache=options.get("cache", USE_CACHE),
             use_memory=options.get("use_memory"),
+            batch=options.get("batch"),
+            continue_truncated=options.get("continue_truncated"),
             sequential=options.get("sequential", False),
             on_event=options.get("on_event"),
         )
@@ -134,7 +140,9 @@ class WorkflowMethods:
         from claude_force.workflows.inputs import RunInputs  # noqa: PLC0415 - as above
 
         refuse_unknown(options, PlanOptions)
-        accepted = self.load_workflow(workflow)
+        accepted = self.load_workflow(workflow).settled(
+            batch=options.get("batch"), continue_truncated=options.get("continue_truncated")
+        )
         inputs = RunInputs(
             task=task,
             files=options.get("files", ()),

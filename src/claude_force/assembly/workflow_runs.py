@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from claude_force.agents.attachments import Attachment
+    from claude_force.assembly.batching_runs import RunBatches
     from claude_force.assembly.caller import Caller
     from claude_force.assembly.runtime import Runtime
     from claude_force.domain.events import Event, EventListener
@@ -101,6 +102,8 @@ class WorkflowRuns:
         files: tuple[Attachment, ...] | None,
         cache: CacheUse,
         use_memory: bool | None,
+        batch: bool | None,
+        continue_truncated: int | None,
         sequential: bool,
         on_event: EventListener | None,
     ) -> WorkflowResult:
@@ -115,6 +118,14 @@ class WorkflowRuns:
         # What has gone meanwhile is taken as it was kept.
         if found.by_name and found.workflow.name in self._runtime.library.places():
             workflow = load(found.workflow.name)
+        # How the calls went out before is how they go on, or what is in a batch would be asked once more.
+        kept = found.workflow
+        workflow = workflow.settled(
+            batch=kept.batch if batch is None else batch,
+            continue_truncated=kept.continue_truncated
+            if continue_truncated is None
+            else continue_truncated,
+        )
         header = replace(found, workflow=workflow, files=found.files if files is None else files)
         return await self.execute(
             workflow,
@@ -145,6 +156,7 @@ class WorkflowRuns:
         self._runtime.client()
         prepared = self._prepared()
         beginnings = prepared.check(workflow, inputs)
+        batches = self._open_batches(workflow)
         stop = self._caller.new_run()
         journal = None if open_journal is None else await asyncio.to_thread(open_journal)
         try:
@@ -160,10 +172,20 @@ class WorkflowRuns:
                 prepared=prepared,
                 beginnings=beginnings,
                 journal=journal,
+                batches=batches,
             )
         finally:
+            if batches is not None:
+                await batches.aclose()
             if journal is not None:
                 await asyncio.shield(asyncio.to_thread(journal.close))
+
+    def _open_batches(self, workflow: Workflow) -> RunBatches | None:
+        if not any(step.batch for step in workflow.steps):
+            return None
+        from claude_force.assembly.batching_runs import RunBatches  # noqa: PLC0415 - few runs need them
+
+        return RunBatches(self._runtime)
 
     async def _execute(
         self,
@@ -177,6 +199,7 @@ class WorkflowRuns:
         prepared: PreparedCalls,
         beginnings: dict[str, tuple[Hashable, ...]],
         journal: RunJournal | None,
+        batches: RunBatches | None,
     ) -> WorkflowResult:
         calls = RunCalls(
             self._caller,
@@ -188,6 +211,7 @@ class WorkflowRuns:
             on_event=on_event,
             prepared=prepared,
             journal=None if journal is None else CallJournal(journal, self._runtime.origin),
+            batches=None if batches is None else batches.client,
         )
         listener = self._caller.listener(on_event)
 
@@ -213,6 +237,8 @@ class WorkflowRuns:
             sequential=sequential,
             on_event=tell,
         ).execute()
+        if batches is not None and (journal is None or not journal.broken):
+            await batches.settle()
         if journal is not None:
             with suppress(JournalError):
                 # A journal that cannot be written has said so in the steps already.

@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from claude_force.agents.calls import MAX_CONTINUATIONS
+from claude_force.domain.errors import InputError
+
 if TYPE_CHECKING:
     from decimal import Decimal
 
@@ -147,7 +150,14 @@ class Workflow:
             batch: goes before what the workflow says; False also before what its steps say. A step with a deadline of
                 its own goes out at once, unless it says otherwise itself.
             continue_truncated: goes before what the workflow says.
+
+        Raises:
+            InputError: ``continue_truncated`` is less than 0 or more than 20.
         """
+        if continue_truncated is not None and not 0 <= continue_truncated <= MAX_CONTINUATIONS:
+            raise InputError(
+                f"continue_truncated is {continue_truncated!r}; it is a number from 0 to {MAX_CONTINUATIONS}."
+            )
         batches = self.batch if batch is None else batch
         rounds = self.continue_truncated if continue_truncated is None else continue_truncated
         steps = tuple(

@@ -97,6 +97,11 @@ class RunJournal:
         """Whether the response cache is to be passed by: its answer is known to be of no use."""
         return key in self._anew
 
+    @property
+    def broken(self) -> bool:
+        """Something of the run could not be kept."""
+        return self._broken is not None
+
     def check(self) -> None:
         """Pass while the journal can be written.
 

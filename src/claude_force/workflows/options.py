@@ -23,10 +23,16 @@ class PlanOptions(TypedDict, total=False):
     Attributes:
         files: given to every step; none without it.
         cache: what the run wants of the response cache; `USE_CACHE` without it.
+        batch: True sends the calls of every step that allows it in message batches, False those of none; None does as
+            the workflow says.
+        continue_truncated: how often an answer that was cut off at ``max_tokens`` is continued, for steps that do not
+            say; None does as the workflow says.
     """
 
     files: tuple[Attachment, ...]
     cache: CacheUse
+    batch: bool | None
+    continue_truncated: int | None
 
 
 class WorkflowOptions(PlanOptions, total=False):
@@ -60,6 +66,8 @@ class ResumeOptions(TypedDict, total=False):
         sequential: one step at a time.
         cache: what the run wants of the response cache.
         use_memory: as for a run that begins; it is not kept with the run.
+        batch: None does as the run was begun.
+        continue_truncated: None does as the run was begun.
         on_event: told of this run's steps and calls.
     """
 
@@ -67,6 +75,8 @@ class ResumeOptions(TypedDict, total=False):
     sequential: bool
     cache: CacheUse
     use_memory: bool | None
+    batch: bool | None
+    continue_truncated: int | None
     on_event: EventListener | None
 
 
