@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from decimal import Decimal
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from claude_force.agents.calls import AgentCall
+from claude_force.assembly.cache_methods import CacheMethods
 from claude_force.assembly.caller import Caller
 from claude_force.assembly.options import RuntimeOptions
 from claude_force.assembly.runtime import Runtime
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 CallLike: TypeAlias = "AgentCall | tuple[str, str]"
 
 
-class AsyncAgentOrchestrator(WorkflowMethods):
+class AsyncAgentOrchestrator(WorkflowMethods, CacheMethods):
     """Runs agents and workflows; the asynchronous API.
 
     Nothing is read and no connection is made before the first call. One instance may be used by any number of tasks,
@@ -81,7 +83,7 @@ class AsyncAgentOrchestrator(WorkflowMethods):
         base_url: str | None = None,
         max_concurrent: int | None = None,
         timeout_seconds: float | None = None,
-        attempt_timeout_seconds: float = 0,
+        attempt_timeout_seconds: float | None = None,
         max_retries: int | None = None,
         enable_cache: bool | None = None,
         cache_ttl_hours: float | None = None,
@@ -336,7 +338,7 @@ class AsyncAgentOrchestrator(WorkflowMethods):
         for call in accepted:
             call.to_request(self.registry, CallContext())
         run = self.run_many(accepted, timeout_seconds=timeout_seconds)
-        outcomes = sorted([outcome async for outcome in run], key=_index)
+        outcomes = sorted([outcome async for outcome in run], key=attrgetter("index"))
         if any(outcome.error is not None for outcome in outcomes):
             raise PartialFailureError.of_calls(outcomes)
         return [outcome.result.text for outcome in outcomes if outcome.result is not None]
@@ -344,7 +346,3 @@ class AsyncAgentOrchestrator(WorkflowMethods):
 
 def _as_call(call: CallLike) -> AgentCall:
     return call if isinstance(call, AgentCall) else AgentCall(agent_name=call[0], task=call[1])
-
-
-def _index(outcome: AgentOutcome) -> int:
-    return outcome.index

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
     from claude_force.agents.calls import CallOptions
     from claude_force.agents.registry import AgentRegistry
+    from claude_force.cache.disk_pins import PinnedRun
+    from claude_force.cache.pins import PinReport
     from claude_force.cache.semantic.embedder import Embedder
     from claude_force.config.settings import Settings
     from claude_force.domain.events import EventListener
     from claude_force.domain.results import AgentOutcome, AgentResult, WorkflowResult
+    from claude_force.domain.warming import WarmReport
     from claude_force.orchestrator import CallLike
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.definition import Workflow
@@ -60,7 +63,7 @@ class AgentOrchestrator:
         base_url: str | None = None,
         max_concurrent: int | None = None,
         timeout_seconds: float | None = None,
-        attempt_timeout_seconds: float = 0,
+        attempt_timeout_seconds: float | None = None,
         max_retries: int | None = None,
         enable_cache: bool | None = None,
         cache_ttl_hours: float | None = None,
@@ -248,6 +251,31 @@ class AgentOrchestrator:
     def workflow_library(self) -> WorkflowLibrary:
         """The workflows that can be run by name, and where each is written."""
         return self._force.workflow_library()
+
+    def warm_cache(
+        self,
+        calls: Iterable[CallLike],
+        *,
+        batch: bool = False,
+        wait: bool = True,
+        on_look: Callable[[int], None] | None = None,
+    ) -> WarmReport:
+        """Fill the response cache ahead of time; see `AsyncAgentOrchestrator.warm_cache`."""
+        return self._loop.wait(
+            lambda: self._force.warm_cache(calls, batch=batch, wait=wait, on_look=on_look)
+        )
+
+    def pin_run(self, run_id: str) -> PinReport:
+        """Keep the answers of a run in the response cache; see `AsyncAgentOrchestrator.pin_run`."""
+        return self._loop.wait(lambda: self._force.pin_run(run_id))
+
+    def unpin_run(self, run_id: str) -> int:
+        """Let go of the answers of a run; see `AsyncAgentOrchestrator.unpin_run`."""
+        return self._loop.wait(lambda: self._force.unpin_run(run_id))
+
+    def pinned_runs(self) -> tuple[PinnedRun, ...]:
+        """Every run whose answers are kept; see `AsyncAgentOrchestrator.pinned_runs`."""
+        return self._loop.wait(self._force.pinned_runs)
 
     async def execute_agent_async(
         self,

@@ -157,6 +157,7 @@ def build_store(
         folder,
         lifetimes=lifetimes_of(settings),
         max_bytes=int(settings.max_size_mb * 1_048_576),
+        pinned_share=settings.max_pinned_share,
         secret=secret,
         use_integrity_check=settings.use_integrity_check,
         redis_url=redis_url,

@@ -227,8 +227,8 @@ class Runtime:
 
     @property
     def origin(self) -> str:
-        """The provider, as keys name it."""
-        return self._options.cache_origin or base_url_of(self._options.base_url, self._environment)
+        """The provider, as keys of journals, batches and the response cache name it."""
+        return self._origin_of_answers() or base_url_of(self._options.base_url, self._environment)
 
     @property
     def spending(self) -> Spending | None:
@@ -258,19 +258,23 @@ class Runtime:
 
         Needs no key, and sends nothing. The caller closes the store.
         """
-        from claude_force.provider.http.target import parse_target  # noqa: PLC0415 - few calls need it
-
-        origin: str | None = self._options.cache_origin
-        if origin is None and self._given_client is not None:
-            origin = getattr(self._given_client, "origin", None)
-        elif origin is None:
-            target = parse_target(
-                base_url_of(self._options.base_url, self._environment), self._environment.proxies
-            )
-            origin = target.origin + target.path
+        origin = self._origin_of_answers()
         if not self._caches or origin is None:
             return None
         return build_store(self._cache_settings(), **self._cache_place()), origin
+
+    def _origin_of_answers(self) -> str | None:
+        """None for a client that does not say for which provider it speaks."""
+        if self._options.cache_origin is not None:
+            return self._options.cache_origin
+        if self._given_client is not None:
+            return getattr(self._given_client, "origin", None)
+        from claude_force.provider.http.target import parse_target  # noqa: PLC0415 - few calls need it
+
+        target = parse_target(
+            base_url_of(self._options.base_url, self._environment), self._environment.proxies
+        )
+        return target.origin + target.path
 
     async def aclose(self) -> None:
         """Close what was made here; a second call does nothing."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_force.assembly.layers import build_store
-from claude_force.assembly.lookup import cache_folder, find_settings
+from claude_force.assembly.lookup import find_settings
+from claude_force.cli.cache_options import open_cache, shared_option, where_options
+from claude_force.cli.cache_pins import pin, pins, unpin
+from claude_force.cli.cache_warm import warm
 from claude_force.cli.durations import Duration
-from claude_force.cli.options import apply, config_option, json_option
 from claude_force.cli.render import print_json
 from claude_force.config.environment import read_environment
 from claude_force.domain.errors import InputError
@@ -24,33 +25,19 @@ if TYPE_CHECKING:
     from claude_force.cache.store import CacheStore
     from claude_force.cache.tier import TierStats
 
-_where = apply(
-    config_option,
-    click.option(
-        "--dir",
-        "folder",
-        type=click.Path(path_type=Path),
-        help="A cache folder, in place of the user's own.",
-    ),
-    click.option("--simulated", is_flag=True, help="The cache of --simulate, which lies apart."),
-    json_option,
-)
-_shared = click.option(
-    "--redis",
-    "shared",
-    is_flag=True,
-    help="Also the answers in Redis (CLAUDE_FORCE_REDIS_URL), which other machines use.",
-)
-
 
 @click.group()
 def cache() -> None:
-    """Look into the response cache, clear it, check it, carry it elsewhere."""
+    """Look into the response cache, fill it, clear it, check it, carry it elsewhere."""
+
+
+for _command in (warm, pin, unpin, pins):
+    cache.add_command(_command)
 
 
 @cache.command()
-@_shared
-@_where
+@shared_option
+@where_options
 def stats(
     shared: bool, config: Path | None, folder: Path | None, simulated: bool, as_json: bool
 ) -> None:
@@ -58,7 +45,7 @@ def stats(
     from claude_force.cli.cache_semantic import stats_json, stats_line
 
     with (
-        _open(config, folder, simulated, shared=shared) as (store, place),
+        open_cache(config, folder, simulated, shared=shared) as (store, place),
         _tasks(config, place) as tasks,
     ):
         _, disk, *rest = store.stats()
@@ -87,8 +74,8 @@ def stats(
 @click.option(
     "--older-than", type=Duration(), metavar="AGE", help="Only answers older than this, such as 7d."
 )
-@_shared
-@_where
+@shared_option
+@where_options
 def clear(  # noqa: PLR0917 - click passes options by name
     agent: str | None,
     older_than: float | None,
@@ -102,7 +89,7 @@ def clear(  # noqa: PLR0917 - click passes options by name
     from time import time
 
     with (
-        _open(config, folder, simulated, shared=shared) as (store, place),
+        open_cache(config, folder, simulated, shared=shared) as (store, place),
         _tasks(config, place) as tasks,
     ):
         removed = store.clear(agent_name=agent, older_than_seconds=older_than)
@@ -116,8 +103,8 @@ def clear(  # noqa: PLR0917 - click passes options by name
 
 
 @cache.command()
-@_shared
-@_where
+@shared_option
+@where_options
 @click.pass_context
 def verify(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
@@ -128,7 +115,7 @@ def verify(  # noqa: PLR0917 - click passes options by name
     as_json: bool,
 ) -> None:
     """Check the signature of every stored answer; exit code 1 if one does not hold."""
-    with _open(config, folder, simulated, shared=shared) as (store, place):
+    with open_cache(config, folder, simulated, shared=shared) as (store, place):
         result = store.verify()
     if as_json:
         print_json({"folder": str(place), "valid": result.valid, "invalid": result.invalid})
@@ -146,7 +133,7 @@ def verify(  # noqa: PLR0917 - click passes options by name
 
 @cache.command()
 @click.argument("request", default="last")
-@_where
+@where_options
 def why(
     request: str, config: Path | None, folder: Path | None, simulated: bool, as_json: bool
 ) -> None:
@@ -156,7 +143,7 @@ def why(
     """
     from claude_force.cli.cache_semantic import nearest_json, nearest_line, nearest_of
 
-    with _open(config, folder, simulated) as (store, place), _tasks(config, place) as tasks:
+    with open_cache(config, folder, simulated) as (store, place), _tasks(config, place) as tasks:
         entry = _entry(store, request)
         nearest = store.why(entry.fields, except_key=entry.key)
         similar = nearest_of(tasks, entry)
@@ -188,12 +175,12 @@ def why(
 
 @cache.command("export")
 @click.argument("file", type=click.Path(path_type=Path))
-@_where
+@where_options
 def export_answers(
     file: Path, config: Path | None, folder: Path | None, simulated: bool, as_json: bool
 ) -> None:
     """Write every answer to FILE, for a machine with the same CLAUDE_CACHE_SECRET."""
-    with _open(config, folder, simulated) as (store, _):
+    with open_cache(config, folder, simulated) as (store, _):
         count = store.export_to(file)
     if as_json:
         print_json({"file": str(file), "exported": count})
@@ -203,7 +190,7 @@ def export_answers(
 
 @cache.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@_where
+@where_options
 @click.pass_context
 def import_answers(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
@@ -214,7 +201,7 @@ def import_answers(  # noqa: PLR0917 - click passes options by name
     as_json: bool,
 ) -> None:
     """Take the answers of FILE; those that another secret signed are refused (exit code 1)."""
-    with _open(config, folder, simulated, may_be_new=True) as (store, _):
+    with open_cache(config, folder, simulated, may_be_new=True) as (store, _):
         taken, refused = store.import_from(file)
     if as_json:
         print_json({"file": str(file), "imported": taken, "refused": refused})
@@ -226,45 +213,6 @@ def import_answers(  # noqa: PLR0917 - click passes options by name
             )
     if refused:
         ctx.exit(1)
-
-
-@contextmanager
-def _open(
-    config: Path | None,
-    folder: Path | None,
-    simulated: bool,
-    *,
-    may_be_new: bool = False,
-    shared: bool = False,
-) -> Iterator[tuple[CacheStore, Path]]:
-    """The cache and its place, with Redis where ``shared``; nothing is made there by looking.
-
-    Raises:
-        InputError: the user names a folder that is not there (their own is only empty so far), or Redis, and no
-            server is set.
-    """
-    from claude_force.cli.logs import show_warnings
-
-    show_warnings()
-    environment = read_environment()
-    settings = find_settings(config, environment).cache
-    place = folder or cache_folder(environment, simulated=simulated)
-    if folder is not None and not may_be_new and not folder.is_dir():
-        raise InputError(
-            f"There is no cache at {str(place)!r} yet; it is made by the first answer."
-        )
-    if shared and environment.redis_url is None:
-        raise InputError("No Redis server is set; name one in CLAUDE_FORCE_REDIS_URL.")
-    store = build_store(
-        settings,
-        folder=place,
-        secret=environment.cache_secret,
-        redis_url=environment.redis_url if shared else None,
-    )
-    try:
-        yield store, place
-    finally:
-        store.close()
 
 
 @contextmanager

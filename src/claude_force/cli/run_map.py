@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from claude_force.cli.durations import Duration
 from claude_force.cli.interrupt import interruptible
+from claude_force.cli.map_items import map_call, read_items, waiting_teller
 from claude_force.cli.options import (
     answer_options,
     memory_option,
@@ -27,7 +27,7 @@ from claude_force.domain.partial_failure import PartialFailureError, RunCappedEr
 from claude_force.domain.results import AgentOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Iterable, Iterator
 
     from claude_force.agents.calls import AgentCall
     from claude_force.agents.registry import AgentRegistry
@@ -52,7 +52,9 @@ class MapPlan:
 
     def call(self, item_id: str) -> AgentCall:
         """The call of one item; its files are read now."""
-        return replace(_call(self.items[item_id], self.agent_name, self.answer), cache=self.cache)
+        return replace(
+            map_call(self.items[item_id], self.agent_name, self.answer), cache=self.cache
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,19 +73,7 @@ class Way:
         """Outcomes as they come."""
         if not self.batch:
             return force.run_many(calls, timeout_seconds=self.deadline_seconds)
-        return force.run_batch(calls, wait=self.wait, on_look=_waiting_teller())
-
-
-def _waiting_teller() -> Callable[[int], None]:
-    """Says how many results are waited for, each time it is another number."""
-    said: list[int] = [0]
-
-    def tell(count: int) -> None:
-        if count and count != said[-1]:
-            click.echo(f"Waiting for {count:,} results of batches.", err=True)
-        said.append(count)
-
-    return tell
+        return force.run_batch(calls, wait=self.wait, on_look=waiting_teller())
 
 
 @click.command("map")
@@ -163,7 +153,7 @@ async def _map(
     from claude_force.cli.map_progress import MapProgress
 
     async with open_orchestrator(options) as force:
-        plan = _plan(name, _read_items(items), options, answer, force.registry)
+        plan = _plan(name, read_items(items), options, answer, force.registry)
         # Asks for nothing, and fails for want of a key or of an address before the results are touched.
         async for _ in force.run_many(()):
             pass
@@ -268,7 +258,7 @@ def _plan(
     problems: list[str] = []
     for item in items:
         try:
-            request = _call(item, name, answer).to_request(registry, CallContext())
+            request = map_call(item, name, answer).to_request(registry, CallContext())
             keys[str(item.item_id)] = request_key(request, origin="")
         except InputError as error:
             problems.append(f"  line {item.line}: {error}")
@@ -281,38 +271,6 @@ def _plan(
         cache=options.cache,
         keys=keys,
     )
-
-
-def _call(item: MapItem, agent_name: str, answer: AnswerOptions) -> AgentCall:
-    from claude_force.agents.attachments import collect_files
-    from claude_force.agents.calls import AgentCall
-
-    files = collect_files(item.files, root=Path.cwd()).files if item.files else ()
-    return AgentCall(
-        agent_name=item.agent_name or agent_name,
-        task=item.task,
-        item_id=str(item.item_id),
-        files=files,
-        model=answer.model,
-        max_tokens=answer.max_tokens,
-        effort=answer.effort,
-        fallback=answer.fallback,
-        use_memory=answer.use_memory,
-    )
-
-
-def _read_items(path: Path) -> list[MapItem]:
-    from claude_force.workflows.items import parse_items
-
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ItemsError(
-            f"The items cannot be read from {str(path)!r}: {error.strerror}."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ItemsError(f"{str(path)!r} is not UTF-8 text ({error.reason}).") from error
-    return parse_items(text.split("\n"))
 
 
 def _results(out: Path, plan: MapPlan) -> ResultsFile:

@@ -102,6 +102,15 @@ FIELDS: Final[tuple[Field, ...]] = (
     ),
     Field(
         section="cache",
+        name="max_pinned_share",
+        kind="number",
+        default=0.5,
+        minimum=0,
+        maximum=0.9,
+        meaning="share of it that answers of pinned runs may take",
+    ),
+    Field(
+        section="cache",
         name="exclude_agents",
         kind="names",
         default=(),

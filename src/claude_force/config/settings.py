@@ -41,6 +41,8 @@ class CacheSettings:
     enabled: bool = True
     ttl_hours: float = 24
     max_size_mb: float = 100
+    # Share of `max_size_mb` that answers of pinned runs may take.
+    max_pinned_share: float = 0.5
     exclude_agents: tuple[str, ...] = ()
     use_integrity_check: bool = True
     stale_while_revalidate_seconds: float = 0

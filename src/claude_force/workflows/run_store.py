@@ -101,6 +101,16 @@ class RunStore:
             assert database is not None  # noqa: S101 - as above
             return replace(run, steps=_steps(database, run_id, {}))
 
+    def answer_keys(self, run_id: str) -> list[str]:
+        """Content keys of what a run was answered: those under which the response cache holds the same answers."""
+        with self._open() as database:
+            if database is None:
+                return []
+            rows = database.execute(
+                "SELECT DISTINCT key FROM calls WHERE run_id = ? AND result IS NOT NULL", (run_id,)
+            ).fetchall()
+        return [key for (key,) in rows]
+
     def header(self, run_id: str) -> RunHeader:
         """What a run is resumed from, as it was kept.
 
