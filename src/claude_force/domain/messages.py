@@ -102,6 +102,8 @@ class CallContext:
     seat: Seat | None = None
     # Says when its run is stopped; None for a call that belongs to no run.
     halt: Halt | None = None
+    # Dollars that earlier requests of the same call have cost: to other models, before this one was asked.
+    spent_usd: Decimal | None = None
     # The budgets behind it; None where there are none.
     allowance: Allowance | None = None
 

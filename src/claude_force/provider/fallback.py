@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.discounts import NO_DISCOUNTS, Discounts, total_discounts
 from claude_force.domain.errors import (
+    BudgetExceededError,
     CallError,
     CallTimeoutError,
     InvalidRequestError,
@@ -61,6 +62,13 @@ class FallbackClient:
         for following in (*models, None):
             try:
                 response = await self._inner.send(asked, on_event)
+            except BudgetExceededError as refusal:
+                if not failures:
+                    raise
+                # It was not asked; the call failed by what came before, which may have cost something.
+                error = failures[-1]
+                error.args = (f"{error} {asked.model} was not asked: {refusal}",)
+                raise _with_all(error, failures) from refusal
             except CallError as error:
                 failures.append(error)
                 if following is None or not can_fall_back(error) or _is_stopped(request):
@@ -68,7 +76,7 @@ class FallbackClient:
                 if on_event is not None:
                     call_id = request.context.call_id
                     on_event(FellBack(call_id, asked.model, following, error.kind, str(error)))
-                asked = replace(request, model=following)
+                asked = _next_request(request, following, failures)
             else:
                 return self._answer(response, request, failures)
         raise AssertionError  # pragma: no cover - the last round returns or raises
@@ -122,6 +130,14 @@ def can_fall_back(error: CallError) -> bool:
     if isinstance(error, InvalidRequestError):
         return error.status == _NOT_FOUND
     return isinstance(error, (RateLimitError, ServiceError, TransportError, CallTimeoutError))
+
+
+def _next_request(
+    request: MessageRequest, model: str, failures: list[CallError]
+) -> MessageRequest:
+    """The same request to the next model, which the failed ones have left less of a budget."""
+    spent = sum((_spent(error) or _NOTHING for error in failures), _NOTHING)
+    return replace(request, model=model, context=replace(request.context, spent_usd=spent))
 
 
 def _is_stopped(request: MessageRequest) -> bool:
