@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment
     from claude_force.cli.options import RunOptions
     from claude_force.domain.events import EventListener
-    from claude_force.domain.results import AgentResult, StepResult, WorkflowResult
+    from claude_force.domain.results import WorkflowResult
     from claude_force.orchestrator import AsyncAgentOrchestrator
     from claude_force.workflows.definition import Workflow
 
@@ -154,7 +154,7 @@ def report(result: WorkflowResult, options: RunOptions, *, resumable: bool) -> N
     else:
         print_text(final_text(result))
     click.echo(_summary(result), err=True)
-    tell_saving(answer for step in result.steps.values() for answer in _answers(step))
+    tell_saving(answer for step in result.steps.values() for answer in step.answers)
     failed = [
         step for step in result.steps.values() if step.state == "failed" and not step.tolerated
     ]
@@ -195,15 +195,10 @@ async def execute(
             return await run(force, view)
 
 
-def _answers(step: StepResult) -> list[AgentResult]:
-    """Every answer that was paid for the step."""
-    items = [item.result for item in step.items if item.result is not None]
-    return [*step.earlier, *([] if step.result is None else [step.result]), *items]
-
-
 def _summary(result: WorkflowResult) -> str:
     done = sum(step.state == "succeeded" for step in result.steps.values())
-    alone = sum(step.result.seconds for step in result.steps.values() if step.result)
+    answers = [answer for step in result.steps.values() for answer in step.answers]
+    alone = sum(answer.seconds for answer in answers if answer.cached is None)
     return (
         f"{result.workflow_name}: {done} of {len(result.steps)} steps, {tokens(result.usage)}, "
         f"{dollars(result.cost_usd)}, {result.total_time_seconds:.1f} s (one after the other: {alone:.1f} s)"

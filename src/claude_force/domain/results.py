@@ -125,10 +125,10 @@ class StepResult:
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all its answers, and of attempts that came to nothing but may be billed."""
+        """Tokens of its answers, but for those from a cache, and of attempts that came to nothing but may be billed."""
         if self._is_one_answer and self.result is not None:
-            return self.result.usage
-        usages = [answer.usage for answer in self.answers]
+            return self.result.usage if self.result.cached is None else NO_USAGE
+        usages = [answer.usage for answer in self.answers if answer.cached is None]
         for answer in self.answers:
             usages += answer.lost_usages
         for error in self._errors:
