@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def disagreement(asked: str, answered: str) -> str | None:
     """What the tasks differ in that forbids to answer one with the other; None where nothing does."""
     one, two = read_task(asked), read_task(answered)
+    if not one.words:
+        return "everything: nothing is left of the task that could be compared"
     if one == two:
         return None
     for what, mine, theirs in (

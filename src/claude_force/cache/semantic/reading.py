@@ -52,7 +52,7 @@ _RELATIONS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A task as the guard compares it: two tasks with equal readings ask the same."""
+    """A task as the guard compares it: two tasks with equal readings ask the same, if there are words in them."""
 
     # In quotes, as they are written and in this order.
     quoted: tuple[str, ...]
@@ -92,9 +92,9 @@ def read_task(task: str) -> Reading:
 
 def _tokens(text: str) -> list[str]:
     written = text.split()
-    starts = [True, *(token[-1] in _SENTENCE_ENDS for token in written[:-1])]
     lowered = " ".join(
-        _lowered(token, starts_sentence=start) for token, start in zip(written, starts, strict=True)
+        _lowered(token, starts_sentence=place == 0 or written[place - 1][-1] in _SENTENCE_ENDS)
+        for place, token in enumerate(written)
     )
     for pattern, replacement in PHRASES:
         lowered = pattern.sub(replacement, lowered)
@@ -150,11 +150,11 @@ def _says_nothing(tokens: list[str], place: int) -> bool:
 def _kinds(tokens: list[str]) -> tuple[str, ...]:
     if tokens and tokens[0] in AUXILIARIES:
         return ("yes or no",)
-    found = []
-    for word, following in zip(tokens, [*tokens[1:], ""], strict=True):
+    found = ["thing"] if tokens[:1] and tokens[0] in REQUESTS else []
+    for place, word in enumerate(tokens):
         if word in KINDS:
-            of_degree = word == "how" and following in DEGREES
-            found.append(f"how {following}" if of_degree else KINDS[word])
+            degree = " ".join(tokens[place + 1 : place + 2]) if word == "how" else ""
+            found.append(f"how {degree}" if degree in DEGREES else KINDS[word])
     return tuple(found)
 
 

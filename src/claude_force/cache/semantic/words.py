@@ -29,9 +29,9 @@ PHRASES: Final = tuple(
         (r"(\w+)'ll", r"\1 will"),
         # Ways to ask, which say nothing of what is asked.
         (r"(?:can|could|would|will) you (?:please )?tell me", ""),
-        (r"(?:please )?tell me (?=the |an? |my )", "what is "),
+        (r"(?:please )?tell me(?= (?:the|an?|my) )", "what is"),
         (r"(?:please )?tell me", ""),
-        (r"(?:calculate|compute|how much is) (?=\d)", "what is "),
+        (r"(?:calculate|compute|how much is)(?= \d)", "what is"),
         (r"i (?:want|need|would like) to know", ""),
         (r"do you know", ""),
         (r"would you say that", "does"),
@@ -45,7 +45,7 @@ PHRASES: Final = tuple(
         (r"in (?:which|what) way", "how"),
         (r"how (?:do|can|could) (?:i|we|one)", "how"),
         (r"how to", "how"),
-        (r"where (?:do|can|could) (?:i|we|one) (?=find |get |buy |see )", "where "),
+        (r"where (?:do|can|could) (?:i|we|one)(?= (?:find|get|buy|see) )", "where"),
         (r"what is the reason (?:that|why)", "why"),
         (r"for what reason", "why"),
         (r"at what times?", "when"),
@@ -108,12 +108,14 @@ SYNONYMS: Final = {
 
 # Words without which a question asks the same. Forms of "be" and "have" count as forms, below.
 FILLERS: Final = _words(
-    "a an the of that which what this these those there it do does please hello hi hey thanks kindly"
+    "a an the of that this these those there it do does please hello hi hey thanks kindly"
 )
 ARTICLES: Final = _words("a an the")
 
-# What a question asks for. One that has none of these is about a thing.
+# What a question asks for; a task that has none of these is no question.
 KINDS: Final = {
+    "what": "thing",
+    "which": "thing",
     "how": "manner",
     "who": "person",
     "whom": "person",
