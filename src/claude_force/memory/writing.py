@@ -11,7 +11,7 @@ from claude_force.memory.schema import scoped
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from claude_force.memory.preparing import Prepared
     from claude_force.memory.records import Experience
@@ -37,9 +37,12 @@ class RecordWriter:
         # Freed bytes are overwritten with zeros, whatever the SQLite at hand was built with.
         connection.execute("PRAGMA secure_delete = ON")
 
-    def write(self, experiences: Sequence[Experience]) -> int:
+    def write(self, experiences: Iterable[Experience]) -> int:
         """Write them; the number of those that were not known already."""
-        prepared = [(one, prepare(one)) for one in experiences]
+        return self.write_prepared([(one, prepare(one)) for one in experiences])
+
+    def write_prepared(self, prepared: Iterable[tuple[Experience, Prepared]]) -> int:
+        """`write` for what is prepared already."""
         with transaction(self._connection):
             return sum(self._write(experience, kept) for experience, kept in prepared)
 
