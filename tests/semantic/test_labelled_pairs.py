@@ -75,9 +75,7 @@ def test_without_the_guard_a_fifth_of_them_would_be(pairs: list[Any], similar: l
     assert found[False] > 0.2 * of_all[False]
 
 
-def test_a_fifth_of_the_held_out_paraphrases_is_a_hit(
-    pairs: list[Any], similar: list[Any]
-) -> None:
+def test_a_fifth_of_the_held_out_paraphrases_is_a_hit(pairs: list[Any], similar: list[Any]) -> None:
     of_all = [pair for pair in pairs if pair.same and pair.held_out]
     found = [
         pair
