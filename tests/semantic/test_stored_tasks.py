@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,21 +24,21 @@ from claude_force.cache.store import CacheStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.semantic.conftest import Ask, TaskFile
 
 LIFETIMES = Lifetimes(ttl_seconds=3600)
 SCOPE = CacheKey("5" * 32)
+ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import sys, time
+import sys
 from pathlib import Path
-from tests.semantic.test_stored_tasks import open_similar, question
+from tests.semantic.test_stored_tasks import Opened, store_of
 folder, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-similar = open_similar(folder, endless_store())
+opened = Opened(folder, store_of())
 for number in range(first, first + count):
-    similar.remember(question(number, f"What is the colour of door {number}?"), time.time())
-similar.close()
+    opened.remember(number, f"What is the colour of door {number}?")
+opened.close()
 """
 
 
@@ -195,13 +196,8 @@ def test_what_came_after_a_clearing_is_found_by_those_who_read_before_it(
 
 
 def test_processes_write_beside_each_other(tmp_path: Path, opened: Callable[..., Opened]) -> None:
-    program = (
-        PROGRAM.replace("endless_store()", "store_of()")
-        .replace("open_similar, question", "Opened, question, store_of")
-        .replace("open_similar(folder, store_of())", "Opened(folder, store_of()).similar")
-    )
     started = [
-        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(first), "25"])
+        subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path), str(first), "25"], cwd=ROOT)
         for first in (0, 25, 50)
     ]
     assert [process.wait(60) for process in started] == [0, 0, 0]
