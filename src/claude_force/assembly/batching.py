@@ -183,6 +183,11 @@ class BatchedCalls:
                 raise InputError(
                     "A batch takes no temperature; leave it out, or call without a batch."
                 )
+            if call.continue_truncated:
+                raise InputError(
+                    "What comes back from a batch of calls is not continued (continue_truncated); allow longer answers with "
+                    "max_tokens, or call without a batch."
+                )
             key = request_key(request, self._runtime.origin)
             asked.setdefault(key, _Asked(request)).calls.append((index, call))
         return asked

@@ -69,6 +69,7 @@ def map_call(item: MapItem, agent_name: str, answer: AnswerOptions) -> AgentCall
         max_tokens=answer.max_tokens,
         effort=answer.effort,
         fallback=answer.fallback,
+        continue_truncated=answer.continue_truncated,
         use_memory=answer.use_memory,
     )
 

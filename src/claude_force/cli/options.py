@@ -75,6 +75,7 @@ class AnswerOptions:
     fallback: tuple[str, ...] | None
     # None leaves it to the agent's file.
     use_memory: bool | None = None
+    continue_truncated: int = 0
 
 
 def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -157,6 +158,14 @@ run_options = apply(
     ),
     json_option,
 )
+continue_option = click.option(
+    "--continue-truncated",
+    type=click.IntRange(0, 20),
+    is_flag=False,
+    flag_value=3,
+    metavar="[N]",
+    help="Continue an answer that is cut off at its max tokens, N times at most (3 without a number).",
+)
 answer_options = apply(
     click.option(
         "--model", help="sonnet, opus, haiku, fable or a full id, in place of the agent's own."
@@ -174,6 +183,7 @@ answer_options = apply(
         metavar="MODEL,…",
         help="Models to ask, in this order, when the first cannot answer.",
     ),
+    continue_option,
 )
 semantic_option = click.option(
     "--semantic-cache",
@@ -207,6 +217,7 @@ def split_options(values: dict[str, Any]) -> tuple[RunOptions, AnswerOptions]:
         effort=values.pop("effort", None),
         fallback=_names(values.pop("fallback", None)),
         use_memory=values.pop("use_memory", None),
+        continue_truncated=values.pop("continue_truncated", None) or 0,
     )
     given = {name: values.pop(name) for name in RunOptions.__dataclass_fields__ if name in values}
     return RunOptions(**given), answer

@@ -14,12 +14,14 @@ from claude_force.cli.options import (
     split_options,
 )
 from claude_force.cli.render import dollars, print_json, terminal_width
+from claude_force.cli.ways import way_options, ways_of
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from claude_force.agents.attachments import Attachment
     from claude_force.cli.options import RunOptions
+    from claude_force.cli.ways import Ways
     from claude_force.workflows.plan import StepPlan, WorkflowPlan
     from claude_force.workflows.spans import DollarSpan, Span
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--task", "-t", default="", help="What all steps work on.")
 @file_option
 @run_options
+@way_options
 def plan(name: str, task: str, **values: Any) -> None:  # noqa: ANN401 - click's
     """Forecast a run of the workflow NAME: calls, tokens, dollars, time, and what the cache already holds.
 
@@ -37,8 +40,9 @@ def plan(name: str, task: str, **values: Any) -> None:  # noqa: ANN401 - click's
     from claude_force.cli.run_workflow import collect_patterns
 
     files = collect_patterns(values.pop("files"))
+    ways = ways_of(values)
     options, _ = split_options(values)
-    found = asyncio.run(_plan(name, task, files, options))
+    found = asyncio.run(_plan(name, task, files, options, ways))
     if options.as_json:
         print_json(_plan_json(found))
     else:
@@ -46,10 +50,10 @@ def plan(name: str, task: str, **values: Any) -> None:  # noqa: ANN401 - click's
 
 
 async def _plan(
-    name: str, task: str, files: tuple[Attachment, ...], options: RunOptions
+    name: str, task: str, files: tuple[Attachment, ...], options: RunOptions, ways: Ways
 ) -> WorkflowPlan:
     async with offline_orchestrator(options) as force:
-        return await force.plan_workflow(name, task, files=files, cache=options.cache)
+        return await force.plan_workflow(name, task, files=files, cache=options.cache, **ways)
 
 
 def _print(found: WorkflowPlan, *, budget: Decimal | None) -> None:
@@ -97,6 +101,9 @@ def _row(step: StepPlan) -> tuple[str, ...]:
 def _state(step: StepPlan) -> str:
     if step.reason is not None:
         return f"{step.state}: {step.reason}"
+    if step.batch and step.calls.most != 0:
+        held = f"{step.cached_calls} cached, rest " if step.cached_calls else ""
+        return f"{held}{'later, ' if step.state == 'later' else ''}by batch"
     if step.state == "partly cached":
         return f"{step.cached_calls} cached, rest to ask"
     if step.state == "cached" and step.cached_calls > 1:
@@ -126,6 +133,10 @@ def _remarks(found: WorkflowPlan, budget: Decimal | None) -> list[str]:
     else:
         lines.append(
             f"about {_seconds(found.seconds)} (estimate), decided by: {' -> '.join(map(_plain, found.critical_path))}"
+        )
+    if any(step.batch and step.seconds for step in found.steps):
+        lines.append(
+            "Steps by batch cost half; each batch counts as an hour and may take up to a day."
         )
     if found.cached_calls and not found.all_cached:
         lines.append(f"{found.cached_calls} answers are in the cache and cost nothing.")
@@ -176,6 +187,7 @@ def _step_json(step: StepPlan) -> dict[str, Any]:
         "agent": step.agent_name,
         "dependencies": list(step.dependencies),
         "state": step.state,
+        "batch": step.batch,
         "reason": step.reason,
         "model": step.model,
         "calls": _span_json(step.calls),

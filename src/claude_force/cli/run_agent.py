@@ -103,6 +103,7 @@ def _run(name: str, task: str | None, values: dict[str, Any], *, from_stdin: boo
         effort=answer.effort,
         cache=options.cache,
         fallback=answer.fallback,
+        continue_truncated=answer.continue_truncated,
         use_memory=answer.use_memory,
     )
     stream = stream and not options.as_json

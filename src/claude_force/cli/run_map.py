@@ -127,6 +127,11 @@ def run_map(
         raise ConfigError("Name a file for the results with --out, or print them with --json.")
     if no_wait and not batch:
         raise ConfigError("--no-wait is for --batch.")
+    if batch and answer.continue_truncated:
+        raise ConfigError(
+            "--continue-truncated is not for --batch: the rest would be asked in another batch, a day later. Allow a longer "
+            "answer with --max-tokens."
+        )
     if batch and answer.use_memory:
         raise ConfigError(
             "--memory is not for --batch: what is remembered changes before the results are there, and the same command "

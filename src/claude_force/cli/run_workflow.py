@@ -28,6 +28,7 @@ from claude_force.cli.render import (
     tokens,
     usage_json,
 )
+from claude_force.cli.ways import way_options, ways_of
 from claude_force.domain.errors import ConfigError, RunStoppedError, SpendLimitError
 from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
 
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
 @file_option
 @memory_option
 @run_options
+@way_options
 @click.option(
     "--async",
     "_async",
@@ -89,6 +91,7 @@ def workflow(name: str, **values: Any) -> None:  # noqa: ANN401 - click's
         values.pop(accepted)
     patterns = values.pop("files")
     report_path = values.pop("report_path")
+    ways = ways_of(values)
     options, answer = split_options(values)
     _check_report(report_path, journal=values["journal"])
     files = collect_patterns(patterns)
@@ -107,6 +110,7 @@ def workflow(name: str, **values: Any) -> None:  # noqa: ANN401 - click's
                 journal=values["journal"],
                 file_patterns=(patterns, Path.cwd()),
                 on_event=on_event,
+                **ways,
             ),
         )
     )

@@ -20,6 +20,7 @@ from claude_force.cli.options import (
     split_options,
 )
 from claude_force.cli.render import dollars, print_json, print_text, tokens, usage_json
+from claude_force.cli.ways import way_options, ways_of
 from claude_force.config.environment import read_environment
 from claude_force.domain.errors import ConfigError, InputError
 
@@ -99,6 +100,7 @@ def show(run: str, simulated: bool, as_json: bool) -> None:
 @file_option
 @memory_option
 @run_options
+@way_options
 def resume(run: str, sequential: bool, **values: Any) -> None:  # noqa: ANN401 - click's
     """Do what is missing, failed or changed of a run, and nothing else.
 
@@ -107,6 +109,7 @@ def resume(run: str, sequential: bool, **values: Any) -> None:  # noqa: ANN401 -
     from claude_force.cli.run_workflow import collect_patterns, execute, report
 
     patterns = values.pop("files")
+    ways = ways_of(values)
     options, answer = split_options(values)
     store = open_store(options.simulated)
     run_id = store.find(run)
@@ -128,6 +131,7 @@ def resume(run: str, sequential: bool, **values: Any) -> None:  # noqa: ANN401 -
                 cache=options.cache,
                 use_memory=answer.use_memory,
                 on_event=on_event,
+                **ways,
             ),
         )
     )

@@ -13,23 +13,27 @@ every step succeeds. Requests that are lost within a call and billed all the sam
 - **Dollars.** The least is what it costs where the prompt cache holds the whole prompt, the most where it is written
   there for an hour (below the model's minimum it is plain input), and the dearest of the models that may answer.
 - **Seconds.** 1.5 to the first token, and then the tokens per second that are usual for the kind of model.
+- **Batches.** A step whose calls go out in batches costs half. A batch counts as an hour, however large it is: most end
+  sooner, and none later than after a day.
+- **Continuations.** Of a step that continues answers that are cut off, each may come in so many more parts, none of
+  them expected. A part is asked with all that was said before.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Literal
 
 from claude_force.agents.prompts import MAX_TASK_CHARACTERS
-from claude_force.domain.models import model_class
 from claude_force.workflows.calls import Calls, Question
 from claude_force.workflows.graph import StepGraph
+from claude_force.workflows.plan_seconds import seconds_of
 from claude_force.workflows.spans import NO_DOLLARS, NOTHING, Span, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from decimal import Decimal
 
     from claude_force.workflows.calls import Prices
     from claude_force.workflows.definition import Step, Workflow
@@ -38,13 +42,12 @@ if TYPE_CHECKING:
 PlanState = Literal["cached", "partly cached", "to ask", "later", "skipped", "fails"]
 
 EXPECTED_ITEMS: Final = 5
-SECONDS_TO_FIRST_TOKEN: Final = 1.5
-# Orders of magnitude, for the critical path; a run tells what holds on the day.
-TOKENS_PER_SECOND: Final = {"haiku": 150.0, "sonnet": 75.0, "opus": 50.0, "fable": 50.0}
-_OTHER_TOKENS_PER_SECOND: Final = 50.0
 # The marks around an answer that is handed on, and what the validator says of one that has to be repaired.
 _BLOCK_TOKENS: Final = Span(10, 40, 200)
 _REPAIR_TOKENS: Final = Span(10, 200, 4000)
+# What asks to go on, and what is repeated of the end.
+_GO_ON_TOKENS: Final = Span(0, 90, 400)
+_BATCH_SHARE: Final = Decimal("0.5")
 # Two characters a token, as in ``pricing.worst_case``.
 _LONGEST_TASK_TOKENS: Final = MAX_TASK_CHARACTERS // 2
 _MENTION: Final = re.compile(r"""\bsteps\s*(?:\.\s*(\w+)|\[\s*['"]([^'"]+)['"]\s*\])""")
@@ -99,6 +102,8 @@ class StepPlan:
     # An estimate, for the expected number of tokens.
     seconds: float
     reason: str | None = None
+    # Its calls go out in batches, at half the price.
+    batch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +183,7 @@ def make_plan(
     uncertain: set[str] = set()
     for step in StepGraph(workflow).in_order():
         outlook = outlooks[step.step_id]
-        groups = tuple(_with_retries(step, _groups(step, outlook, answers)))
+        groups = tuple(_with_retries(step, _in_parts(step, _groups(step, outlook, answers))))
         answers[step.step_id] = outlook.answer_tokens or _answer(step, groups)
         if outlook.later and (step.when is not None or not uncertain.isdisjoint(step.dependencies)):
             uncertain.add(step.step_id)
@@ -220,6 +225,19 @@ def _repeated(step: Step, first: Missing) -> Iterator[Calls]:
         yield Calls(Span(0, 0, most), repaired.with_input(previous), follows=True)
 
 
+def _in_parts(step: Step, groups: Iterable[Calls]) -> Iterator[Calls]:
+    """Calls that ask for the rest of answers that were cut off: the later, the longer what was said before."""
+    rounds = step.continue_truncated or 0
+    for group in groups:
+        yield group
+        if rounds:
+            said = Span(0, 0, rounds * group.question.max_tokens) + _GO_ON_TOKENS
+            count = Span(0, 0, rounds) * group.count
+            yield replace(
+                group, count=count, question=group.question.with_input(said), follows=True
+            )
+
+
 def _with_retries(step: Step, groups: Iterable[Calls]) -> Iterator[Calls]:
     """Calls that are made again because they failed: an answer that was cut off is billed all the same."""
     for group in groups:
@@ -251,6 +269,8 @@ def _answer(step: Step, groups: Iterable[Calls]) -> Span:
     size = total(
         group.count * group.question.output_tokens for group in groups if not group.follows
     )
+    if step.continue_truncated:
+        size *= Span(1, 1, 1 + step.continue_truncated)
     # A fan-out hands on a JSON list of texts, in which quotes and line ends take two characters.
     return size if step.for_each is None else size * Span(1, 1, 2)
 
@@ -272,10 +292,16 @@ def _step_plan(
         cached_calls=outlook.cached_calls,
         input_tokens=total(group.count * group.question.input_tokens for group in groups),
         output_tokens=total(group.count * group.question.output_tokens for group in groups),
-        cost_usd=_within(step.budget_usd, sum(map(prices.cost_usd, groups), NO_DOLLARS)),
-        seconds=_seconds(groups, max(1, min(step.max_parallel or max_concurrent, max_concurrent))),
+        cost_usd=_within(step.budget_usd, _cost_usd(step, groups, prices)),
+        seconds=seconds_of(step, groups, max_concurrent=max_concurrent),
+        batch=bool(step.batch),
         reason=outlook.reason,
     )
+
+
+def _cost_usd(step: Step, groups: Iterable[Calls], prices: Prices) -> DollarSpan:
+    cost = sum(map(prices.cost_usd, groups), NO_DOLLARS)
+    return cost.scaled(_BATCH_SHARE) if step.batch else cost
 
 
 def _within(budget_usd: Decimal | None, cost: DollarSpan) -> DollarSpan:
@@ -293,20 +319,6 @@ def _state(outlook: Outlook) -> PlanState:
     if outlook.fails:
         return "fails"
     return "skipped" if outlook.reason is not None else "cached"
-
-
-def _seconds(groups: tuple[Calls, ...], at_once: int) -> float:
-    """Items beside each other, ``at_once`` of them; what follows an answer comes after it."""
-    items = sum(group.count.expected for group in groups if not group.follows)
-    if not items:
-        return 0.0
-    alone = sum(group.count.expected * _call_seconds(group.question) for group in groups)
-    return alone / items * -(-items // at_once)
-
-
-def _call_seconds(question: Question) -> float:
-    speed = TOKENS_PER_SECOND.get(model_class(question.models[0]), _OTHER_TOKENS_PER_SECOND)
-    return SECONDS_TO_FIRST_TOKEN + question.output_tokens.expected / speed
 
 
 def _critical_path(plans: Mapping[str, StepPlan]) -> tuple[str, ...]:

@@ -54,6 +54,13 @@ class DollarSpan:
             _sum(self.most, other.most),
         )
 
+    def scaled(self, share: Decimal) -> DollarSpan:
+        """A part of it, or a multiple."""
+        least, expected, most = (
+            None if one is None else one * share for one in (self.least, self.expected, self.most)
+        )
+        return DollarSpan(least, expected, most)
+
 
 NOTHING: Final = Span(0, 0, 0)
 NO_DOLLARS: Final = DollarSpan(Decimal(0), Decimal(0), Decimal(0))
