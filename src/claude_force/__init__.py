@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from claude_force.agents.calls import AgentCall
     from claude_force.assembly.metering import open_metrics
     from claude_force.assembly.remembering import open_memory
+    from claude_force.cache.disk_pins import PinnedRun
+    from claude_force.cache.pins import PinReport
     from claude_force.cache.response_cache import ResponseCache
     from claude_force.domain.agents import AgentDefinition
+    from claude_force.domain.discounts import Discounts
     from claude_force.domain.errors import (
         AgentDefinitionError,
         AgentError,
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
         BudgetExceededError,
         CallError,
         CallTimeoutError,
+        CertificateError,
         CircuitOpenError,
         ClaudeForceError,
         ClosedError,
@@ -75,10 +79,12 @@ if TYPE_CHECKING:
     from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
     from claude_force.domain.results import AgentOutcome, AgentResult, StepResult, WorkflowResult
     from claude_force.domain.usage import Usage
+    from claude_force.domain.warming import WarmReport
     from claude_force.memory.records import MemoryRecord, Recollection
     from claude_force.memory.store import MemoryStore
     from claude_force.metrics.open_telemetry import OpenTelemetryListener
     from claude_force.metrics.reader import MetricsReader
+    from claude_force.metrics.savings import Savings
     from claude_force.orchestrator import AsyncAgentOrchestrator
     from claude_force.provider.client import ModelClient
     from claude_force.provider.messages_api import MessagesApiClient
@@ -103,6 +109,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "BudgetExceededError",
         "CallError",
         "CallTimeoutError",
+        "CertificateError",
         "CircuitOpenError",
         "ClaudeForceError",
         "ClosedError",
@@ -157,6 +164,11 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "claude_force.domain.partial_failure": ("PartialFailureError", "RunCappedError"),
     "claude_force.domain.results": ("AgentOutcome", "AgentResult", "StepResult", "WorkflowResult"),
     "claude_force.domain.usage": ("Usage",),
+    "claude_force.domain.warming": ("WarmReport",),
+    "claude_force.domain.discounts": ("Discounts",),
+    "claude_force.cache.disk_pins": ("PinnedRun",),
+    "claude_force.cache.pins": ("PinReport",),
+    "claude_force.metrics.savings": ("Savings",),
     "claude_force.orchestrator": ("AsyncAgentOrchestrator",),
     "claude_force.provider.client": ("ModelClient",),
     "claude_force.provider.messages_api": ("MessagesApiClient",),
@@ -198,10 +210,12 @@ __all__ = [
     "CallFinished",
     "CallStarted",
     "CallTimeoutError",
+    "CertificateError",
     "CircuitOpenError",
     "ClaudeForceError",
     "ClosedError",
     "ConfigError",
+    "Discounts",
     "Event",
     "EventListener",
     "FellBack",
@@ -223,6 +237,8 @@ __all__ = [
     "OpenTelemetryListener",
     "OptionalDependencyError",
     "PartialFailureError",
+    "PinReport",
+    "PinnedRun",
     "RateLimitError",
     "Recollection",
     "ResponseCache",
@@ -230,6 +246,7 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "RunStoppedError",
+    "Savings",
     "ServiceError",
     "SpendLimitError",
     "Step",
@@ -240,6 +257,7 @@ __all__ = [
     "TextDelta",
     "TransportError",
     "Usage",
+    "WarmReport",
     "Workflow",
     "WorkflowDefinitionError",
     "WorkflowResult",
