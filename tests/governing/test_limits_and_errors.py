@@ -10,7 +10,12 @@ import pytest
 from tests.conftest import KEY
 
 from claude_force import AgentOutcome, RateLimitError, ServiceError, SpendLimitError
-from claude_force.domain.errors import CircuitOpenError, InvalidRequestError
+from claude_force.domain.errors import (
+    AuthenticationError,
+    CircuitOpenError,
+    InvalidRequestError,
+    TransportError,
+)
 from claude_force.domain.messages import CallContext, Message, MessageRequest, TextBlock
 from claude_force.provider.messages_api import MessagesApiClient
 from claude_force.provider.resilient import ResilientClient
@@ -105,6 +110,52 @@ def test_spend_cap_stops_the_run_and_keeps_what_was_finished(
     assert simulator.stats.requests == len(finished) + 1
     assert simulator.stats.requests <= 26
     assert {type(one.error) for one in outcomes if not one.ok} == {SpendLimitError}
+
+
+@pytest.mark.parametrize("kind", [FaultKind.AUTHENTICATION, FaultKind.PERMISSION])
+def test_refused_key_stops_the_run_at_once_and_keeps_what_was_finished(
+    make_force: MakeAsync, simulator: SimulatorThread, kind: FaultKind
+) -> None:
+    simulator.queue_fault(Fault(kind=kind, match="question 20", times=99))
+
+    async def main() -> list[AgentOutcome]:
+        async with make_force(max_concurrent=2) as force:
+            calls = [("alpha", f"question {n}") for n in range(500)]
+            return [one async for one in force.run_many(calls)]
+
+    outcomes = sorted(asyncio.run(main()), key=lambda one: one.index)
+    finished = [one for one in outcomes if one.ok]
+    assert {one.index for one in finished} >= set(range(18))
+    assert simulator.stats.requests == len(finished) + 1 <= 26
+    errors = [one.error for one in outcomes if one.error is not None]
+    assert {type(error) for error in errors} == {AuthenticationError}
+    refused = [error for error in errors if not str(error).startswith("Not sent")]
+    assert [error.status for error in refused if isinstance(error, AuthenticationError)] == [
+        401 if kind is FaultKind.AUTHENTICATION else 403
+    ]
+
+
+def test_page_in_place_of_an_answer_is_asked_again(
+    make_force: MakeAsync, simulator: SimulatorThread
+) -> None:
+    simulator.queue_fault(Fault(kind=FaultKind.WRONG_CONTENT_TYPE))
+
+    async def main() -> int:
+        async with make_force() as force:
+            return (await force.run_agent("alpha", "x")).attempts
+
+    assert asyncio.run(main()) == 2
+
+
+def test_page_that_stays_is_an_error_that_asks_for_the_base_url(
+    make_force: MakeAsync, simulator: SimulatorThread
+) -> None:
+    simulator.queue_fault(Fault(kind=FaultKind.WRONG_CONTENT_TYPE, times=99))
+    error = run_one(make_force, max_retries=1)
+    assert type(error) is TransportError
+    assert "content type 'text/html" in str(error)
+    assert "Is the base URL right?" in str(error)
+    assert simulator.stats.requests == 2
 
 
 def test_breaker_opens_after_five_failures_and_then_sends_nothing(

@@ -243,7 +243,7 @@ ERRORS: tuple[tuple[str, type[CallError], int, str, str | None, Action], ...] = 
     ("usage_limit", SpendLimitError, 400, "invalid_request_error", None, Action.STOP_RUN),
     ("authentication", AuthenticationError, 401, "authentication_error", None, Action.STOP_RUN),
     ("billing", SpendLimitError, 402, "billing_error", None, Action.STOP_RUN),
-    ("permission", AuthenticationError, 403, "permission_error", None, Action.FAIL),
+    ("permission", AuthenticationError, 403, "permission_error", None, Action.STOP_RUN),
     ("not_found", InvalidRequestError, 404, "not_found_error", None, Action.FAIL),
     ("timeout", ServiceError, 408, "timeout_error", None, Action.RETRY),
     ("conflict", ServiceError, 409, "conflict_error", None, Action.RETRY),

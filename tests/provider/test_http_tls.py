@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_force.domain.errors import TransportError
+from claude_force.domain.errors import CertificateError, TransportError
+from claude_force.provider.sdk import AnthropicSdkClient
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conftest import Cli, MakeAsync
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def test_wrong_certificate_is_named_and_nothing_is_sent(
         handler = lab.answering(lab.sized(lab.answer()))
         async with lab.serve(handler, tls=trusted.server(name)) as server:
             client = lab.client(url_of(server))
-            with pytest.raises(TransportError, match=f"TLS failed: .*{reason}"):
+            with pytest.raises(CertificateError, match=f"TLS failed: .*{reason}"):
                 await client.send(lab.request())
             await client.aclose()
             assert server.heads == []
@@ -123,9 +126,45 @@ def test_unknown_authority_is_named(
     async def main() -> None:
         async with lab.serve(lab.answering(b""), tls=authority.server("good")) as server:
             client = lab.client(url_of(server))
-            with pytest.raises(TransportError, match="TLS failed: unable to get local issuer"):
+            with pytest.raises(
+                CertificateError, match=r"TLS failed: .*unable to get local issuer.*SSL_CERT_FILE"
+            ):
                 await client.send(lab.request())
             await client.aclose()
+
+    lab.run(main())
+
+
+def test_wrong_certificate_stops_a_run_and_opens_no_breaker(
+    lab: Any, trusted: Authority, make_force: MakeAsync, cli: Cli
+) -> None:
+    async def main() -> None:
+        handler = lab.answering(lab.sized(lab.answer()))
+        async with lab.serve(handler, tls=trusted.server("expired")) as server:
+            async with make_force(base_url=url_of(server), max_concurrent=2) as force:
+                calls = [("alpha", f"item {number}") for number in range(200)]
+                outcomes = [one async for one in force.run_many(calls)]
+            assert {type(one.error) for one in outcomes} == {CertificateError}
+            assert len(outcomes) == 200
+            # One each for those that were under way together.
+            assert server.connections <= 2
+            assert server.heads == []
+
+    lab.run(main())
+    assert "healthy" in cli("health", "--check").out
+
+
+def test_wrong_certificate_is_known_through_the_sdk_too(lab: Any, trusted: Authority) -> None:
+    anthropic = pytest.importorskip("anthropic")
+
+    async def main() -> None:
+        handler = lab.answering(lab.sized(lab.answer()))
+        async with lab.serve(handler, tls=trusted.server("other")) as server:
+            sdk = anthropic.AsyncAnthropic(api_key="k", base_url=url_of(server), max_retries=0)
+            with pytest.raises(CertificateError, match="certificate is refused"):
+                await AnthropicSdkClient(sdk).send(lab.request())
+            await sdk.close()
+            assert server.heads == []
 
     lab.run(main())
 

@@ -12,6 +12,7 @@ from claude_force.domain.errors import (
     AuthenticationError,
     CallError,
     CallTimeoutError,
+    CertificateError,
     CircuitOpenError,
     InvalidRequestError,
     RateLimitError,
@@ -172,6 +173,7 @@ def test_thirty_minutes_of_outage_cost_a_probe_an_interval_and_end_within_one(
             Outcome.UNKNOWN,
         ),
         (CircuitOpenError("open"), Outcome.UNKNOWN),
+        (CertificateError("expired"), Outcome.UNKNOWN),
     ],
 )
 def test_only_faults_of_the_service_and_the_connection_count(

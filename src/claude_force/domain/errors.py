@@ -24,6 +24,7 @@ r"""The error tree. Every error that leaves this package is a `ClaudeForceError`
     │   ├── ServiceError                     408, 409, 500, 503, 504, 529
     │   │   └── CircuitOpenError             not sent: the service has failed several times in a row
     │   ├── TransportError                   no connection, cut or broken stream
+    │   │   └── CertificateError             not sent: the server cannot prove who it is
     │   ├── CallTimeoutError (TimeoutError)  9
     │   ├── RunStoppedError            130   not sent: the user has stopped the run
     │   ├── BatchCanceledError               its batch was canceled before it was reached
@@ -234,6 +235,12 @@ class TransportError(CallError):
     """The connection failed, or the stream of the answer was cut or broken."""
 
     kind = "transport"
+
+
+class CertificateError(TransportError):
+    """Not sent: the certificate of the server is not trusted, or is that of another host. It stops a run."""
+
+    kind = "certificate"
 
 
 class CallTimeoutError(CallError, TimeoutError):

@@ -32,6 +32,10 @@ class Halt(Protocol):
         """The call has ended."""
         ...
 
+    def consider(self, error: Exception) -> None:
+        """A call has ended in this `CallError`; the run is stopped if no other call can succeed."""
+        ...
+
     def refusal(self, *, sent: bool) -> Exception:
         """A new `CallError` that says why the call ended without an answer; only once the run is stopped."""
         ...

@@ -12,6 +12,7 @@ from claude_force.domain.errors import (
     BudgetExceededError,
     CallError,
     CallTimeoutError,
+    CertificateError,
     InvalidRequestError,
     RateLimitError,
     ServiceError,
@@ -129,6 +130,9 @@ def can_fall_back(error: CallError) -> bool:
     """Whether another model might answer where this one failed."""
     if isinstance(error, InvalidRequestError):
         return error.status == _NOT_FOUND
+    if isinstance(error, CertificateError):
+        # Every model is behind the same address.
+        return False
     return isinstance(error, (RateLimitError, ServiceError, TransportError, CallTimeoutError))
 
 

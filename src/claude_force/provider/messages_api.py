@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 from claude_force._version import __version__
 from claude_force.config.proxies import Proxies
-from claude_force.domain.errors import CallError, ClosedError, TransportError
+from claude_force.domain.errors import CallError, CertificateError, ClosedError, TransportError
 from claude_force.domain.events import AnswerStarted, LimitsSeen, TextDelta
 from claude_force.provider.answer import AnswerAssembler
 from claude_force.provider.failures import quoted, response_failure
-from claude_force.provider.http.errors import ConnectFailedError, HttpError, SilentServerError
+from claude_force.provider.http.errors import (
+    ConnectFailedError,
+    HttpError,
+    SilentServerError,
+    UntrustedServerError,
+)
 from claude_force.provider.http.pool import ConnectionPool
 from claude_force.provider.http.target import parse_target
 from claude_force.provider.keys import check_key
@@ -145,6 +150,11 @@ class MessagesApiClient:
 
     def _transport_failure(self, error: HttpError) -> TransportError:
         origin = self._pool.target.origin
+        if isinstance(error, UntrustedServerError):
+            return CertificateError(
+                f"TLS failed: the certificate of {origin} is refused ({quoted(str(error))}), so the key was not sent. "
+                "Where a proxy opens TLS, name its authority with SSL_CERT_FILE; otherwise check the base URL."
+            )
         if isinstance(error, ConnectFailedError):
             what = f"No connection to {origin}"
         elif isinstance(error, SilentServerError):

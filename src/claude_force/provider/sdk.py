@@ -9,6 +9,7 @@ import msgspec
 
 from claude_force.domain.errors import (
     CallError,
+    CertificateError,
     ClosedError,
     ConfigError,
     OptionalDependencyError,
@@ -101,6 +102,11 @@ class AnthropicSdkClient:
             if listener is not None and error is listener.error:
                 raise
             usages = (answer.usage,) if answer.usage else ()
+            if _is_untrusted(error):
+                raise CertificateError(
+                    f"TLS failed: the server's certificate is refused ({quoted(str(error))}). Where a proxy opens TLS, "
+                    "name its authority with SSL_CERT_FILE; otherwise check the base URL."
+                ) from error
             raise TransportError(
                 f"The connection broke before the answer was complete ({quoted(str(error)) or type(error).__name__}).",
                 request_id=answer.request_id,
@@ -164,6 +170,15 @@ class AnthropicSdkClient:
         if answer.usage:
             failure.usages = (answer.usage,)
         return failure
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    """Whether a refused certificate is at the bottom of it; libraries wrap that several times over."""
+    while error is not None:
+        if type(error).__name__ == "SSLCertVerificationError":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _body_bytes(error: APIStatusError) -> bytes:

@@ -189,10 +189,12 @@ class CallUnderWay:
         )
 
     def close(self, error: CallError) -> None:
-        """Put into the error of the call what all attempts took."""
+        """Put into the error of the call what all attempts took, and tell the run of it."""
         attempt = self.attempt
         error.usages = self.lost
         error.attempts = attempt.number if attempt.sent else attempt.number - 1
+        if self._halt is not None:
+            self._halt.consider(error)
 
     def _stop(self, cut: bool) -> None:  # noqa: FBT001 - an argument of call_soon
         if self._ended or self.scope.expired():

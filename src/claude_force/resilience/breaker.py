@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from claude_force.domain.errors import (
     CallTimeoutError,
+    CertificateError,
     CircuitOpenError,
     ServiceError,
     TransportError,
@@ -157,7 +158,7 @@ def outcome_of(error: CallError) -> Outcome:
         case CallTimeoutError() if error.should_retry and not error.usages:
             # The time of an attempt, not of its call, and not even the beginning of an answer came.
             return Outcome.DOWN
-        case CircuitOpenError() | CallTimeoutError():
+        case CircuitOpenError() | CallTimeoutError() | CertificateError():
             return Outcome.UNKNOWN
         case TransportError():
             return Outcome.DOWN

@@ -14,6 +14,7 @@ from claude_force.domain.errors import (
     AuthenticationError,
     CallError,
     CallTimeoutError,
+    CertificateError,
     IncompleteAnswerError,
     InvalidRequestError,
     RateLimitError,
@@ -67,6 +68,13 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(status=400, error=InvalidRequestError, action=Action.FAIL),
     Rule(status=401, error=AuthenticationError, action=Action.STOP_RUN),
     Rule(status=402, error=SpendLimitError, action=Action.STOP_RUN),
+    Rule(
+        status=403,
+        error_type="permission_error",
+        error=AuthenticationError,
+        action=Action.STOP_RUN,
+    ),
+    # Not of the API: a gateway or firewall on the way, which may dislike this one request.
     Rule(status=403, error=AuthenticationError, action=Action.FAIL),
     Rule(status=404, error=InvalidRequestError, action=Action.FAIL),
     Rule(status=408, error=ServiceError, action=Action.RETRY),
@@ -119,7 +127,7 @@ def action_for(error: CallError) -> Action:
     ``x-should-retry`` of the response overrides the status, except for a spend cap, which no retry can pass.
     """
     match error:
-        case SpendLimitError() | RunStoppedError():
+        case SpendLimitError() | RunStoppedError() | CertificateError():
             return Action.STOP_RUN
         case TransportError():
             return Action.RETRY

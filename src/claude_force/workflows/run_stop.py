@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from claude_force.domain.errors import SpendLimitError
-from claude_force.domain.events import AttemptFailed, AttemptStarted
+from claude_force.domain.errors import CallError
+from claude_force.domain.events import AttemptStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from claude_force.domain.errors import CallError, ClaudeForceError
+    from claude_force.domain.errors import ClaudeForceError
     from claude_force.domain.events import Event
     from claude_force.domain.halting import Halted
 
@@ -47,9 +47,9 @@ class RunStop:
         for call in tuple(self._calls):
             call.wake(cut=cut)
 
-    def consider(self, error: CallError) -> None:
+    def consider(self, error: Exception) -> None:
         """Stop the run if ``error`` is fatal; the first one stays the cause."""
-        if self._cause is None and self._is_fatal(error):
+        if self._cause is None and isinstance(error, CallError) and self._is_fatal(error):
             self.stop(error)
 
     def watch(self, call: Halted) -> None:
@@ -68,15 +68,9 @@ class RunStop:
         return type(self._cause)(str(self._cause)) if sent else not_sent(self._cause)
 
     def __call__(self, event: Event) -> None:
-        """Refuse an attempt once the run is stopped.
-
-        A spend cap is noticed here already: on its way to the caller the error may wait for a look into the cache.
-        """
-        if type(event) is AttemptStarted:
-            if self._cause is not None:
-                raise not_sent(self._cause)
-        elif type(event) is AttemptFailed and event.error_kind == SpendLimitError.kind:
-            self.consider(SpendLimitError(event.message))
+        """Refuse an attempt once the run is stopped."""
+        if type(event) is AttemptStarted and self._cause is not None:
+            raise not_sent(self._cause)
 
 
 def not_sent(cause: CallError) -> CallError:

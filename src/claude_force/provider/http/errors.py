@@ -16,6 +16,10 @@ class ConnectFailedError(HttpError):
     """No connection came about: nothing of the request was sent."""
 
 
+class UntrustedServerError(ConnectFailedError):
+    """The server's certificate is not trusted, or is that of another host."""
+
+
 class SilentServerError(HttpError):
     """The server sent nothing for too long."""
 

@@ -13,6 +13,7 @@ from claude_force.provider.http.errors import (
     BrokenConnectionError,
     ConnectFailedError,
     HttpError,
+    UntrustedServerError,
     reason_of,
 )
 
@@ -147,14 +148,16 @@ class ConnectionPool:
             raise ConnectFailedError(
                 f"nothing within {self._connect_timeout_seconds:g} s{self._way()}"
             ) from error
+        except ssl.SSLCertVerificationError as error:
+            raise UntrustedServerError(error.verify_message) from error
         except ssl.SSLError as error:
-            raise ConnectFailedError(
-                f"TLS failed: {getattr(error, 'verify_message', '') or error.reason or error}"
-            ) from error
+            raise ConnectFailedError(f"TLS failed: {error.reason or error}") from error
         except OSError as error:
             raise ConnectFailedError(f"{reason_of(error)}{self._way()}") from error
         except ValueError as error:
             raise ConnectFailedError(f"{error}{self._way()}") from error
+        except UntrustedServerError:
+            raise
         except HttpError as error:
             raise ConnectFailedError(f"{error}{self._way()}") from error
 
