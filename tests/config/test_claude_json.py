@@ -56,6 +56,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
             "enabled": False,
             "ttl_hours": 1.5,
             "max_size_mb": 2,
+            "max_pinned_share": 0.25,
             "exclude_agents": ["a", "b"],
             "use_integrity_check": False,
             "stale_while_revalidate_seconds": 3,
