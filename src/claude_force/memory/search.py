@@ -32,12 +32,16 @@ if TYPE_CHECKING:
 # A question is what stands at its beginning and its end; the rest is material.
 _QUESTION_CHARACTERS: Final = 4000
 _MOST_TERMS: Final = 24
-# Records that BM25 looks at; see the benchmark of recall.
-_POSTINGS: Final = 800
-_BEST: Final = 40
-# Of common words, in each combination of two and three.
-_NEWEST: Final = 25
-_COMMON_TERMS: Final = 4
+# Records that BM25 looks at, and of those it ranks the best for a closer look; see the benchmark of recall.
+_POSTINGS: Final = 500
+_BEST: Final = 30
+# With so many found by rare words, common ones only decide among them.
+_ENOUGH: Final = 10
+# Of the common words, so many, and so many records for each combination of them.
+_COMMON_TERMS: Final = 3
+_NEWEST: Final = 15
+# Common words are in so many records that only the newest of all are looked through for combinations of them.
+_NEWEST_OF: Final = 20_000
 _LAST_ID: Final = 2**62
 
 
@@ -124,7 +128,7 @@ def _candidates(
         )
         found = {record_id for (record_id,) in rows}
     common = terms[len(rare) :][:_COMMON_TERMS]
-    if common and len(found) < _BEST:
+    if common and len(found) < _ENOUGH:
         found |= _newest(connection, scope, common, last_id)
     return found
 
@@ -142,16 +146,19 @@ def _newest(
     connection: sqlite3.Connection, scope: int, terms: Sequence[_Term], last_id: int
 ) -> set[int]:
     """The newest records that have several of the terms, or else the rarest one."""
+    (newest_id,) = connection.execute("SELECT max(id) FROM records").fetchone()
+    first_id = min(last_id, newest_id or 0) - _NEWEST_OF
     found: set[int] = set()
-    for size in (4, 3, 2, 1):
-        for group in list(combinations(terms, size))[: 1 if size == 1 else None]:
+    for size in range(len(terms), 0, -1):
+        # Of single words only the rarest.
+        for group in combinations(terms if size > 1 else terms[:1], size):
             rows = connection.execute(
-                "SELECT rowid FROM search WHERE search MATCH ? AND rowid <= ? "
+                "SELECT rowid FROM search WHERE search MATCH ? AND rowid BETWEEN ? AND ? "
                 f"ORDER BY rowid DESC LIMIT {_NEWEST}",
-                (_all_of(scope, group), last_id),
+                (_all_of(scope, group), first_id, last_id),
             )
             found |= {record_id for (record_id,) in rows}
-        if len(found) >= _NEWEST:
+        if len(found) >= _ENOUGH:
             break
     return found
 

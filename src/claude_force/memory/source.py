@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+# A question touches some hundred pages all over the file; the two megabytes that are usual hold few of them.
+_CACHE_KIBIBYTES: Final = 16_384
 _COLUMNS: Final = (
     "records.id, scopes.project, scopes.agent, records.recorded_ms, task, outcome, digest, model"
 )
@@ -38,6 +40,7 @@ class RecordSource:
         """False while there is no database; every other method is for one that is open."""
         if self._connection is None and self._path.exists():
             self._connection = open_database(self._path, SCHEMA)
+            self._connection.execute(f"PRAGMA cache_size = {-_CACHE_KIBIBYTES}")
         return self._connection is not None
 
     @property

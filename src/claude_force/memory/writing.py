@@ -60,7 +60,8 @@ class RecordWriter:
         self._connection.execute("INSERT INTO search (search) VALUES ('optimize')")
         with transaction(self._connection):
             self._connection.execute("DELETE FROM scopes WHERE records = 0")
-        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+        # A statement that gives a row for each page it frees; only `executescript` goes on to the last.
+        self._connection.executescript("PRAGMA incremental_vacuum")
         # The log has earlier versions of every page that was written.
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
