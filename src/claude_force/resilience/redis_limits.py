@@ -23,6 +23,7 @@ _KEYS: Final = (
     redis_place.ID,
     redis_place.SETTINGS,
     redis_place.LEASES,
+    redis_place.DEMANDS,
     redis_place.HOLDINGS,
     redis_place.POOLS,
     redis_place.PAUSES,
@@ -127,7 +128,7 @@ class RedisLimits:
                 for key, kind, message in report.errors
             ],
         }
-        if self.user_limits not in {None, UserLimits()} and self.user_limits is not None:
+        if self.user_limits is not None and self.user_limits != UserLimits():
             told["settings"] = settings_of(self.user_limits)
         if place.server_clock is not None:
             told["now"] = place.server_clock()

@@ -163,20 +163,18 @@ def _processes(leases: dict[str, str], now: float) -> tuple[ProcessSeen, ...]:
 
 
 def _limits(pools: dict[str, str]) -> tuple[LimitSeen, ...]:
-    found = []
-    for name, text in pools.items():
-        kind, _, class_key = name.partition(" ")
-        pool = msgspec.json.decode(text, type=_Pool)
-        if pool.limit is not None:
-            found.append(
-                LimitSeen(
-                    class_key=class_key,
-                    kind=kind,
-                    per_minute=pool.limit,
-                    free=pool.level,
-                    reported_at_epoch_seconds=pool.reported_at,
-                )
-            )
+    found = [
+        LimitSeen(
+            class_key=class_key,
+            kind=kind,
+            per_minute=pool.limit,
+            free=pool.level,
+            reported_at_epoch_seconds=pool.reported_at,
+        )
+        for class_key, text in pools.items()
+        for kind, pool in msgspec.json.decode(text, type=dict[str, _Pool]).items()
+        if pool.limit is not None
+    ]
     return tuple(sorted(found, key=lambda limit: (limit.class_key, limit.kind)))
 
 
