@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from claude_force.cache.disk_pins import PinnedRun
     from claude_force.cache.pins import PinReport
     from claude_force.cache.response_cache import ResponseCache
+    from claude_force.cache.semantic.embedder import Embedder
     from claude_force.domain.agents import AgentDefinition
     from claude_force.domain.discounts import Discounts
     from claude_force.domain.errors import (
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
         CacheUse,
         MessageRequest,
         MessageResponse,
+        SemanticMatch,
     )
     from claude_force.domain.partial_failure import PartialFailureError, RunCappedError
     from claude_force.domain.results import AgentOutcome, AgentResult, StepResult, WorkflowResult
@@ -149,6 +151,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "claude_force.assembly.metering": ("open_metrics",),
     "claude_force.assembly.remembering": ("open_memory",),
     "claude_force.cache.response_cache": ("ResponseCache",),
+    "claude_force.cache.semantic.embedder": ("Embedder",),
     "claude_force.memory.records": ("MemoryRecord", "Recollection"),
     "claude_force.memory.store": ("MemoryStore",),
     "claude_force.metrics.reader": ("MetricsReader",),
@@ -160,6 +163,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "CacheUse",
         "MessageRequest",
         "MessageResponse",
+        "SemanticMatch",
     ),
     "claude_force.domain.partial_failure": ("PartialFailureError", "RunCappedError"),
     "claude_force.domain.results": ("AgentOutcome", "AgentResult", "StepResult", "WorkflowResult"),
@@ -216,6 +220,7 @@ __all__ = [
     "ClosedError",
     "ConfigError",
     "Discounts",
+    "Embedder",
     "Event",
     "EventListener",
     "FellBack",
@@ -247,6 +252,7 @@ __all__ = [
     "RunStarted",
     "RunStoppedError",
     "Savings",
+    "SemanticMatch",
     "ServiceError",
     "SpendLimitError",
     "Step",

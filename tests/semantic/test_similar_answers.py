@@ -36,7 +36,8 @@ def test_a_similar_task_gets_the_answer_and_says_whose_it_is(
     bought, found = ask(QUESTION), ask(SAME)
     assert paid() == 1
     assert found.text == bought.text
-    assert (found.cost_usd, found.attempts) == (0, 0)
+    assert found.cost_usd == 0
+    assert found.attempts == 0
     hit = found.cached
     assert hit is not None
     assert hit.tier == "semantic"

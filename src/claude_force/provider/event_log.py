@@ -100,14 +100,17 @@ def _result_fields(result: AgentResult) -> dict[str, object]:
         "cost_usd": None if result.cost_usd is None else str(result.cost_usd),
         "fallback_from": result.fallback_from,
         "cached": result.cached.tier if result.cached else None,
-        # Not the task that it answers: a log has no prompts.
-        "similarity": round(result.cached.match.similarity, 4)
-        if result.cached and result.cached.match
-        else None,
         "attempts": result.attempts,
         "seconds": round(result.seconds, 3),
         "request_id": result.request_id,
+        **_similarity(result),
     }
+
+
+def _similarity(result: AgentResult) -> dict[str, object]:
+    # Not the task that it answers: a log has no prompts.
+    match = None if result.cached is None else result.cached.match
+    return {} if match is None else {"similarity": round(match.similarity, 4)}
 
 
 def _is_heard() -> bool:

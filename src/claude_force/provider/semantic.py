@@ -56,7 +56,7 @@ class SemanticClient:
         """The answer to one request; see `ModelClient.send`."""
         context = request.context
         use, cache = context.semantic, context.cache
-        if use is None or not cache.write:
+        if use is None or not cache.write or not _is_task_alone(request):
             return await self._inner.send(request, on_event)
         question = Question(
             scope=scope_of(request, self._origin),
@@ -85,6 +85,11 @@ class SemanticClient:
             await self._inner.aclose()
         finally:
             await self._tasks.aclose()
+
+
+def _is_task_alone(request: MessageRequest) -> bool:
+    """Whether nothing stands beside the task, such as what an agent remembers: that is no part of the scope."""
+    return len(request.messages) == 1 and len(request.messages[0].content) == 1
 
 
 def _response(similar: SimilarAnswer) -> MessageResponse | None:
