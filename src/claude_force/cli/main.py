@@ -41,7 +41,11 @@ _COMMANDS: Final = {
         "Show what calls took and cost, trends, failures, alerts; export them.",
     ),
     "memory": Entry(
-        "claude_force.cli.memory:memory", "List, search, show, forget and export what agents remember."
+        "claude_force.cli.memory:memory",
+        "List, search, show, forget and export what agents remember.",
+    ),
+    "dashboard": Entry(
+        "claude_force.cli.dashboard:dashboard", "Show calls, costs and runs in the browser, live."
     ),
     "ctl": Entry(
         "claude_force.cli.ctl:ctl", "Show and change limits, pause and resume, while runs go on."

@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, urlencode
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
+    from claude_force.dashboard.stores import Stores
+
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -41,8 +43,9 @@ class Guard:
     cookie that no script can read and no other site can have sent.
     """
 
-    def __init__(self, app: App, *, port: int, token: str) -> None:
+    def __init__(self, app: App, *, port: int, token: str, stores: Stores) -> None:
         self._app = app
+        self._stores = stores
         self._token = token.encode()
         self._hosts = frozenset(
             f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in LOOPBACK
@@ -64,7 +67,12 @@ class Guard:
         if scope["type"] == "http" and any(name == "token" for name, _ in given):
             await self._redirect(scope, send, given)
             return
-        scope.setdefault("state", {})["may_change"] = self._holds_token(headers.get(b"cookie", ""))
+        may_change = self._holds_token(headers.get(b"cookie", ""))
+        scope["state"] = {
+            **scope.get("state", {}),
+            "stores": self._stores,
+            "may_change": may_change,
+        }
         await self._app(scope, receive, _with_headers(send))
 
     def _holds_token(self, cookies: str) -> bool:

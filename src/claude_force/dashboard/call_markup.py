@@ -1,0 +1,175 @@
+"""Calls and their figures as HTML: tiles, agents, savings, single calls."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from claude_force.dashboard.markup import Cell, address, note, plain, table, tiles
+from claude_force.reporting.numbers import dollars, duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claude_force.dashboard.overview import Overview
+    from claude_force.metrics.queries import FailureCount, Totals
+    from claude_force.metrics.rows import CallRow
+    from claude_force.metrics.savings import Savings
+
+NO_CALLS: Final = "No calls were recorded in that time."
+_MOST_AGENTS: Final = 12
+_MOST_KINDS: Final = 8
+
+
+def overview_tiles(overview: Overview) -> str:
+    """The figures that the page begins with."""
+    totals = overview.totals
+    unpriced = f", {totals.unpriced:,} without a price" if totals.unpriced else ""
+    per_minute = sum(one.answered + one.cached + one.failed for one in overview.minutes) / 60
+    return tiles(
+        (
+            ("Calls", f"{totals.calls:,}", f"{per_minute:,.1f} a minute in the last hour"),
+            ("Succeeded", _share(totals.success_rate), f"{totals.failures:,} failed"),
+            ("Median latency", _seconds(totals.p50_seconds), "half of the answers are quicker"),
+            ("95th percentile", _seconds(totals.p95_seconds), f"99th {_seconds(totals.p99_seconds)}"),
+            ("Spent", dollars(totals.cost_usd), f"{_tokens(totals)}{unpriced}"),
+            ("Saved", dollars(overview.savings.saved_usd), f"{_share(totals.hit_rate)} of the answers cached"),
+        )
+    )  # fmt: skip
+
+
+def agents_table(overview: Overview) -> str:
+    """The dearest agents, each leading to its calls."""
+    if not overview.agents:
+        return note(NO_CALLS)
+    rows = []
+    for group in overview.agents[:_MOST_AGENTS]:
+        totals, agent = group.totals, group.agent or ""
+        href = address("/calls", agent=agent, days=overview.days)
+        failed = address("/calls", agent=agent, days=overview.days, state="failed")
+        rows.append(
+            (
+                Cell(agent, "name", href),
+                Cell(f"{totals.calls:,}", "n"),
+                Cell(f"{totals.failures:,}", "n", failed if totals.failures else None),
+                Cell(_share(totals.hit_rate), "n"),
+                Cell(_seconds(totals.p50_seconds), "n"),
+                Cell(_seconds(totals.p95_seconds), "n"),
+                Cell(dollars(totals.cost_usd), "n"),
+            )
+        )
+    shown = table(("agent", "calls", "failed", "cached", "p50", "p95", "cost"), rows, figures_from=1)  # fmt: skip
+    more = len(overview.agents) - len(rows)
+    return shown + (f'<p class="note block">and {more:,} more agents</p>' if more > 0 else "")
+
+
+def savings_table(savings: Savings) -> str:
+    """What the same answers would have cost asked plainly, and what took it off."""
+    if not savings.calls:
+        return note(NO_CALLS)
+    rows = [(Cell("asked plainly"), Cell(_signed(savings.naive_usd), "n"))]
+    rows += [
+        (Cell(f"less {name}"), Cell(_signed(-amount), "n"))
+        for name, amount in savings.lines.items()
+    ]
+    rows.append((Cell("paid"), Cell(_signed(savings.actual_usd), "n")))
+    compared = (
+        f'<p class="note block">{savings.uncompared:,} calls could not be compared</p>'
+        if savings.uncompared
+        else ""
+    )
+    return table(("", "dollars"), rows, figures_from=1) + compared
+
+
+def failures_table(failures: Sequence[FailureCount], days: int) -> str:
+    """Which errors ended calls, each leading to them."""
+    if not failures:
+        return note("No call failed in that time.")
+    rows = [
+        (
+            Cell(
+                one.error_kind,
+                "name",
+                address("/calls", kind=one.error_kind, agent=one.agent, state="failed", days=days),
+            ),
+            Cell(one.agent, "name"),
+            Cell(_moment(one.last_at), "nowrap"),
+            Cell(f"{one.calls:,}", "n"),
+        )
+        for one in failures[:_MOST_KINDS]
+    ]
+    return table(("error", "agent", "last", "calls"), rows, figures_from=3)
+
+
+def calls_table(calls: Sequence[CallRow]) -> str:
+    """Single calls, the newest first. What was asked and answered is not kept with them."""
+    if not calls:
+        return note("No such call is on record.")
+    head = ("ended", "agent", "model", "outcome", "run", "took", "tries", "in", "out", "cost")
+    return table(head, [_call_row(call) for call in calls], figures_from=5)
+
+
+def _call_row(call: CallRow) -> tuple[Cell, ...]:
+    read = call.input_tokens + call.cache_read_tokens + call.cache_write_tokens
+    return (
+        Cell(_moment(datetime.fromtimestamp(call.ended_at, UTC)), "nowrap"),
+        Cell(call.agent_name, "name"),
+        Cell(call.model, "name"),
+        _outcome(call),
+        Cell(call.step_id or "", "name", f"/runs/{call.run_id}" if call.run_id and call.step_id else None),
+        Cell(duration(call.seconds), "n"),
+        Cell(str(call.attempts), "n"),
+        Cell(f"{read:,}", "n"),
+        Cell(f"{call.output_tokens:,}", "n"),
+        Cell(dollars(call.cost_usd), "n"),
+    )  # fmt: skip
+
+
+def _outcome(call: CallRow) -> Cell:
+    if call.error_kind is not None:
+        return Cell(call.error_kind, "nowrap", state="failed")
+    if call.cached_tier is not None:
+        return Cell(f"cached ({call.cached_tier})", "nowrap", state="cached")
+    return Cell("answered", "nowrap", state="answered")
+
+
+def filter_chips(chosen: Sequence[tuple[str, str, str]]) -> str:
+    """What the calls are filtered by, each a link to the same without it: name, value, address."""
+    return (
+        '<div class="chips">'
+        + "".join(
+            f'<a href="{plain(href)}" aria-label="Remove the filter {plain(name)}">{plain(name)}: <b>{plain(value)}</b> ✕</a>'
+            for name, value, href in chosen
+        )
+        + "</div>"
+    )
+
+
+def _moment(when: datetime) -> str:
+    return when.strftime("%d %b %H:%M:%S")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else duration(value)
+
+
+def _tokens(totals: Totals) -> str:
+    read = totals.input_tokens + totals.cache_read_tokens + totals.cache_write_tokens
+    return f"{_short(read)} tokens in, {_short(totals.output_tokens)} out"
+
+
+def _short(count: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
+
+
+def _signed(amount_usd: object) -> str:
+    value = float(str(amount_usd))
+    digits = 2 if abs(value) >= 1 or value == 0 else 4
+    return f"{'-' if value < 0 else ''}${abs(value):,.{digits}f}"

@@ -1,0 +1,82 @@
+"""Pieces of pages as HTML; every text that comes from elsewhere is escaped here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from claude_force.reporting.graph_drawing import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    # "n" for figures, "name" for what may be long, "nowrap".
+    style: str = ""
+    href: str | None = None
+    # A state, shown as a pill of its colour.
+    state: str | None = None
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Cell]], *, figures_from: int) -> str:
+    """A table whose columns from ``figures_from`` on are figures, and stand to the right."""
+    heads = "".join(
+        f'<th scope="col"{" class=n" if place >= figures_from else ""}>{escape(name)}</th>'
+        for place, name in enumerate(head)
+    )
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def plain(text: str) -> str:
+    """Text of others on one line, escaped."""
+    return escape(one_line(text))
+
+
+def link(href: str, text: str) -> str:
+    """A link within the dashboard."""
+    return f'<a href="{escape(href)}">{plain(text)}</a>'
+
+
+def pill(state: str, text: str | None = None) -> str:
+    """A state in its colour."""
+    return f'<span class="pill s-{escape(state)}">{plain(text or state)}</span>'
+
+
+def note(text: str) -> str:
+    """A remark of ours, in place of figures that are not there."""
+    return f'<p class="note">{text}</p>'
+
+
+def tiles(figures: Iterable[tuple[str, str, str]]) -> str:
+    """Name, figure and remark of each."""
+    return (
+        '<dl class="tiles">'
+        + "".join(
+            f'<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd class="sub">{escape(sub)}</dd></div>'
+            for name, value, sub in figures
+        )
+        + "</dl>"
+    )
+
+
+def address(path: str, **values: object) -> str:
+    """A path with the values that are given."""
+    given = {name: value for name, value in values.items() if value is not None and value != ""}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _cell(cell: Cell) -> str:
+    inner = plain(cell.text)
+    if cell.state is not None:
+        inner = pill(cell.state, cell.text)
+    if cell.href is not None:
+        inner = f'<a href="{escape(cell.href)}">{inner}</a>'
+    return f'<td class="{cell.style}">{inner}</td>' if cell.style else f"<td>{inner}</td>"

@@ -1,0 +1,155 @@
+"""The first page: what calls take, cost and save, what is wrong, what runs."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from nicegui import ui
+
+from claude_force.dashboard import call_markup, charts, state_markup
+from claude_force.dashboard.frame import Chart, Section, button, keep_fresh, page, panel, tabs
+from claude_force.dashboard.markup import address
+from claude_force.dashboard.overview import SPANS
+
+if TYPE_CHECKING:
+    from claude_force.dashboard.overview import Overview
+    from claude_force.dashboard.stores import Stores
+    from claude_force.domain.runs import RunRecord
+    from claude_force.metrics.alerts import Alert
+    from claude_force.resilience.shared_view import SharedState
+
+
+class OverviewPage:
+    """One page that somebody looks at."""
+
+    def __init__(self, stores: Stores, *, days: int, may_change: bool) -> None:
+        self._stores = stores
+        self._days = days
+        self._may_change = may_change
+
+    async def show(self) -> None:
+        """Make the page with the figures of now, and keep it fresh."""
+        overview, alerts, limits, runs = await self._read()
+        self._overview = overview
+        with page("/", "Overview"):
+            self._head(limits)
+            self._tiles = Section(call_markup.overview_tiles(overview))
+            with ui.element("div").classes("grid2"):
+                self._charts(overview)
+            with ui.element("div").classes("grid2"):
+                self._tables(overview, alerts, limits, runs)
+        keep_fresh(self._renew)
+
+    async def _read(
+        self,
+    ) -> tuple[Overview, tuple[Alert, ...], SharedState | None, tuple[RunRecord, ...]]:
+        stores = self._stores
+        return await asyncio.gather(
+            asyncio.to_thread(stores.overview, self._days),
+            asyncio.to_thread(stores.alerts),
+            asyncio.to_thread(stores.limits),
+            asyncio.to_thread(stores.runs),
+        )
+
+    def _head(self, limits: SharedState | None) -> None:
+        with ui.element("div").classes("head"):
+            ui.html("<h1>Overview</h1>", sanitize=False)
+            spans = [
+                ("24 hours" if days == 1 else f"{days} days", address("/", days=days), days == self._days)
+                for days in SPANS
+            ]  # fmt: skip
+            with ui.element("div").classes("right"):
+                ui.html(tabs(spans, "How far to look back"), sanitize=False)
+                if self._may_change:
+                    self._pause = button("Pause all runs", self._toggle, danger=True)
+                    self._show_pause(limits)
+
+    def _charts(self, overview: Overview) -> None:
+        with panel("Calls per minute", "last hour"):
+            self._minutes = Chart(charts.calls_per_minute(overview.minutes), self._minute_clicked)
+        with panel("Latency", f"of the API, by {overview.step}"):
+            self._latency = Chart(
+                charts.latency(overview.latency, overview.step), self._latency_clicked
+            )
+        with panel("Dollars by day"):
+            self._by_day = Chart(charts.cost_by_day(overview), self._day_clicked)
+        with panel("Dollars by agent"):
+            self._by_agent = Chart(charts.cost_by_agent(overview.agents), self._agent_clicked)
+
+    def _tables(
+        self,
+        overview: Overview,
+        alerts: tuple[Alert, ...],
+        limits: SharedState | None,
+        runs: tuple[RunRecord, ...],
+    ) -> None:
+        with panel("Agents"):
+            self._agents = Section(call_markup.agents_table(overview))
+        with panel("Runs"):
+            self._runs = Section(state_markup.runs_table(runs, self._stores.wall_clock()))
+        with panel("Alerts"):
+            self._alerts = Section(state_markup.alerts_list(alerts))
+        with panel("Limits and breakers"):
+            self._limits = Section(state_markup.limits_view(limits))
+        with panel("Saved"):
+            self._savings = Section(call_markup.savings_table(overview.savings))
+        with panel("Failures"):
+            self._failures = Section(call_markup.failures_table(overview.failures, overview.days))
+
+    async def _renew(self) -> None:
+        overview, alerts, limits, runs = await self._read()
+        self._runs.show(state_markup.runs_table(runs, self._stores.wall_clock()))
+        self._alerts.show(state_markup.alerts_list(alerts))
+        self._limits.show(state_markup.limits_view(limits))
+        if self._may_change:
+            self._show_pause(limits)
+        if overview is self._overview:
+            return
+        self._overview = overview
+        self._tiles.show(call_markup.overview_tiles(overview))
+        self._minutes.show(charts.calls_per_minute(overview.minutes))
+        self._latency.show(charts.latency(overview.latency, overview.step))
+        self._by_day.show(charts.cost_by_day(overview))
+        self._by_agent.show(charts.cost_by_agent(overview.agents))
+        self._agents.show(call_markup.agents_table(overview))
+        self._savings.show(call_markup.savings_table(overview.savings))
+        self._failures.show(call_markup.failures_table(overview.failures, overview.days))
+
+    # ---- what a click does
+
+    async def _toggle(self) -> None:
+        limits = await asyncio.to_thread(self._stores.limits)
+        paused = limits is not None and limits.user_limits.paused
+        await asyncio.to_thread(lambda: self._stores.set_paused(paused=not paused))
+        await self._renew()
+
+    def _show_pause(self, limits: SharedState | None) -> None:
+        paused = limits is not None and limits.user_limits.paused
+        label = self._pause.default_slot.children[0]
+        assert isinstance(label, ui.html)  # noqa: S101 - made by `button`
+        label.set_content("Resume all runs" if paused else "Pause all runs")
+
+    def _minute_clicked(self, place: int, series: int) -> None:
+        start, state = self._overview.minutes[place].start, charts.STATES_OF_A_MINUTE[series]
+        ui.navigate.to(address("/calls", since=start, until=start + 60, state=state))
+
+    def _latency_clicked(self, place: int, _: int) -> None:
+        start = self._overview.latency[place].start
+        assert start is not None  # noqa: S101 - it is grouped by time
+        end = start + (timedelta(hours=1) if self._overview.step == "hour" else timedelta(days=1))
+        ui.navigate.to(
+            address("/calls", since=int(start.timestamp()), until=int(end.timestamp()), order="slowest")
+        )  # fmt: skip
+
+    def _day_clicked(self, place: int, series: int) -> None:
+        days = sorted({group.start for group in self._overview.by_day_and_agent if group.start})
+        start = int(days[place].timestamp())
+        named = charts.named_agents(self._overview.agents)
+        agent = named[series] if series < len(named) else None
+        ui.navigate.to(address("/calls", since=start, until=start + 86_400, agent=agent))
+
+    def _agent_clicked(self, place: int, _: int) -> None:
+        shown = charts.dearest(self._overview.agents)
+        ui.navigate.to(address("/calls", agent=shown[place].agent, days=self._days))
