@@ -97,8 +97,10 @@ def limits_json(user_limits: UserLimits) -> dict[str, Any]:
 
 
 def clock(epoch_seconds: float) -> str:
-    """A moment as a person reads it."""
-    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%H:%M:%S UTC")
+    """A moment as a person reads it; the date stands there unless it is today's."""
+    moment = datetime.fromtimestamp(epoch_seconds, UTC)
+    is_today = moment.date() == datetime.now(UTC).date()
+    return moment.strftime("%H:%M:%S UTC" if is_today else "%Y-%m-%d %H:%M:%S UTC")
 
 
 def _change(*, simulated: bool, **changes: Any) -> None:  # noqa: ANN401 - keyword arguments, passed on

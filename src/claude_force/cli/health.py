@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--check",
     is_flag=True,
-    help="Exit code 1 while a breaker is open or the API asks to wait: for scripts.",
+    help="Exit code 1 while nothing would be sent, since a breaker is open or the API asks to wait: for scripts.",
 )
 @simulated_option
 @json_option
@@ -50,8 +50,7 @@ def _print(state: SharedState) -> None:
         click.echo("paused by `claude-force ctl pause`")
     # Whole lines, not columns: a column that has to be cut would hide the figure at its end.
     for key, breaker in state.breakers.items():
-        how = f"open since {clock(breaker.opened_at)}" if breaker.opened_at else "closed"
-        click.echo(f"breaker  {key}: {how}, {breaker.failures} failures in a row")
+        click.echo(f"breaker  {key}: {_how(state, key)}, {breaker.failures} failures in a row")
     for key, until in state.blocked_until_epoch_seconds.items():
         click.echo(f"blocked  {key}: the API asks to wait until {clock(until)}")
     for limit in state.limits:
@@ -66,6 +65,20 @@ def _print(state: SharedState) -> None:
         click.echo(f"         {clean_text(error.message)}")
 
 
+def _how(state: SharedState, key: str) -> str:
+    opened_at, probe_at = state.breakers[key].opened_at, state.next_probe_at(key)
+    if opened_at is None or probe_at is None:
+        return "closed"
+    since = f"open since {clock(opened_at)}"
+    match state.phase(key):
+        case "probe_due":
+            return f"{since}, the next call is the probe"
+        case "probing":
+            return f"{since}, a probe is under way"
+        case _:
+            return f"{since}, next probe at {clock(probe_at)}"
+
+
 def _state_json(state: SharedState) -> dict[str, Any]:
     return {
         "healthy": state.healthy,
@@ -74,6 +87,9 @@ def _state_json(state: SharedState) -> dict[str, Any]:
         "breakers": {
             key: {
                 "open": one.opened_at is not None,
+                "phase": state.phase(key),
+                "next_probe_at": state.next_probe_at(key),
+                "last_error": one.errors[-1] if one.errors else None,
                 "opened_at": one.opened_at,
                 "failures": one.failures,
             }

@@ -29,6 +29,19 @@ _KEPT_ERRORS: Final = 3
 _NOT_AN_OUTAGE: Final = frozenset({408, 409})
 
 
+class Phase(StrEnum):
+    """What a breaker does with a request."""
+
+    # Everything goes through.
+    CLOSED = "closed"
+    # Nothing does.
+    OPEN = "open"
+    # Half-open, nothing does but the probe that is under way.
+    PROBING = "probing"
+    # Half-open: the next request is the probe.
+    DUE = "probe_due"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerPolicy:
     """When a breaker opens and how long it stays open."""
@@ -65,6 +78,15 @@ class BreakerState:
         """When the next probe is due; for an open breaker."""
         latest = max(self.opened_at or 0.0, self.probed_at or 0.0)
         return latest + policy.interval_seconds
+
+
+    def phase(self, policy: BreakerPolicy, now: float) -> Phase:
+        """In which phase it is."""
+        if self.opened_at is None:
+            return Phase.CLOSED
+        if self.probe_by is not None:
+            return Phase.PROBING
+        return Phase.DUE if now >= self.next_probe_at(policy) else Phase.OPEN
 
 
 CLOSED: Final = BreakerState()

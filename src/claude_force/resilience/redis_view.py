@@ -131,6 +131,7 @@ def _read(client: RedisClient) -> SharedState:
         },
         errors=_errors(errors),
         breakers=read_breakers(breakers),
+        at_epoch_seconds=now,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.errors import InputError
+from claude_force.resilience.breaker import BreakerPolicy, Phase
 from claude_force.resilience.shared_breakers import read_breakers
 from claude_force.resilience.shared_database import SILENT_SECONDS, SharedDatabase
 from claude_force.resilience.shared_limits import read_user_limits
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from claude_force.resilience.breaker import BreakerState
     from claude_force.resilience.sharing import UserLimits
+
+
+_POLICY: Final = BreakerPolicy()
+_PASSING: Final = frozenset({Phase.CLOSED, Phase.DUE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +75,27 @@ class SharedState:
     errors: tuple[ErrorSeen, ...]
     # By model and origin; a breaker that is closed and without failures is not listed.
     breakers: dict[str, BreakerState]
+    # When all this was so, by the clock of whoever keeps it.
+    at_epoch_seconds: float
 
     @property
     def healthy(self) -> bool:
-        """True when no breaker is open and nothing is blocked."""
+        """True when a request may go out: nothing is blocked, and no breaker is open.
+
+        One whose probe is due does not count: only a request can find out whether the service is back.
+        """
         return not self.blocked_until_epoch_seconds and all(
-            state.opened_at is None for state in self.breakers.values()
+            self.phase(key) in _PASSING for key in self.breakers
         )
+
+    def phase(self, key: str) -> Phase:
+        """What a breaker does with a request."""
+        return self.breakers[key].phase(_POLICY, self.at_epoch_seconds)
+
+    def next_probe_at(self, key: str) -> float | None:
+        """When the next request may go out as a probe; None for a breaker that is closed."""
+        state = self.breakers[key]
+        return None if state.opened_at is None else state.next_probe_at(_POLICY)
 
 
 def read_state(path: Path, *, wall_clock: Callable[[], float] = time.time) -> SharedState | None:
@@ -199,5 +218,15 @@ def _state(connection: sqlite3.Connection, database: SharedDatabase, now: float)
             )
             for key, kind, message, count, last_at in errors
         ),
-        breakers=read_breakers(connection),
+        breakers={
+            key: _without_dead_probe(breaker, database)
+            for key, breaker in read_breakers(connection).items()
+        },
+        at_epoch_seconds=now,
     )
+
+
+def _without_dead_probe(breaker: BreakerState, database: SharedDatabase) -> BreakerState:
+    """A process that died while it probed has given up its place."""
+    owner = (breaker.probe_by or "").partition("/")[0]
+    return replace(breaker, probe_by=None) if owner and database.is_dead(owner) else breaker
