@@ -136,9 +136,7 @@ def can_fall_back(error: CallError) -> bool:
     return isinstance(error, (RateLimitError, ServiceError, TransportError, CallTimeoutError))
 
 
-def _next_request(
-    request: MessageRequest, model: str, failures: list[CallError]
-) -> MessageRequest:
+def _next_request(request: MessageRequest, model: str, failures: list[CallError]) -> MessageRequest:
     """The same request to the next model, which the failed ones have left less of a budget."""
     spent = sum((_spent(error) or _NOTHING for error in failures), _NOTHING)
     return replace(request, model=model, context=replace(request.context, spent_usd=spent))

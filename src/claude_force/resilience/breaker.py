@@ -79,7 +79,6 @@ class BreakerState:
         latest = max(self.opened_at or 0.0, self.probed_at or 0.0)
         return latest + policy.interval_seconds
 
-
     def phase(self, policy: BreakerPolicy, now: float) -> Phase:
         """In which phase it is."""
         if self.opened_at is None:
