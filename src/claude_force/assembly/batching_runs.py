@@ -17,6 +17,8 @@ from claude_force.workflows.batch_ledger import BatchLedger
 from claude_force.workflows.batch_run import BatchRun
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from claude_force.assembly.runtime import Runtime
     from claude_force.domain.events import EventListener
     from claude_force.domain.messages import MessageRequest, MessageResponse
@@ -55,9 +57,9 @@ class RunBatches:
             origin=runtime.origin,
         )
 
-    async def settle(self) -> None:
-        """Forget the results that were handed on: the run has kept them."""
-        await self._batching.settle()
+    async def settle(self, kept: Iterable[str]) -> None:
+        """Forget the results that were handed on, and those of ``kept``: the run has them."""
+        await self._batching.settle(kept)
 
     async def aclose(self) -> None:
         """Stop waiting; what was sent, and has not been kept, stays noted for the next run."""

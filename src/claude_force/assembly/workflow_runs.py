@@ -238,7 +238,7 @@ class WorkflowRuns:
             on_event=tell,
         ).execute()
         if batches is not None and (journal is None or not journal.broken):
-            await batches.settle()
+            await batches.settle(() if journal is None else journal.answered_keys)
         if journal is not None:
             with suppress(JournalError):
                 # A journal that cannot be written has said so in the steps already.

@@ -130,11 +130,10 @@ class BatchingClient:
         waiting.tell(TextDelta(request.context.call_id, response.text))
         return replace(response, attempts=waiting.attempts)
 
-    async def settle(self) -> None:
-        """Forget the results that were handed on: they are kept by now. Waits for the disk."""
+    async def settle(self, kept: Iterable[str] = ()) -> None:
+        """Forget the results that were handed on, and those of ``kept``: nobody needs them any more."""
         delivered, self._delivered = self._delivered, set()
-        if delivered:
-            await self._run.taken(delivered)
+        await self._run.taken(delivered.union(kept))
 
     async def aclose(self) -> None:
         """Stop waiting; what was sent stays noted."""

@@ -93,6 +93,11 @@ class RunJournal:
         """What the run has been told before for exactly this request."""
         return self._answers.get(key)
 
+    @property
+    def answered_keys(self) -> Iterable[str]:
+        """Content keys of the answers that the run has."""
+        return self._answers.keys()
+
     def asks_anew(self, key: str) -> bool:
         """Whether the response cache is to be passed by: its answer is known to be of no use."""
         return key in self._anew
