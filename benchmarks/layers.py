@@ -36,7 +36,7 @@ WAITING = 10_000
 # How long the waiting calls are watched.
 IDLE_SECONDS = 5.0
 WORKLOAD = (
-    "Short streamed answers, one request object a call. All layers: fallback, prices, deadline and retries, governor\n"
+    "Short streamed answers, one request object a call. All layers: fallback, prompt cache, prices, deadline and retries,\ngovernor "
     "and breaker shared with other processes by SQLite, one event listener; with budgets a run's is kept beside."
 )
 
@@ -61,7 +61,7 @@ async def _client(
     contender: str, base_url: str, folder: Path, concurrency: int
 ) -> AsyncIterator[ModelClient]:
     from claude_force.assembly.layers import build_chain
-    from claude_force.config.settings import BudgetSettings
+    from claude_force.config.settings import BudgetSettings, PromptCacheSettings
     from claude_force.provider.messages_api import MessagesApiClient
 
     bare = MessagesApiClient(api_key="sk-benchmark", base_url=base_url)
@@ -80,6 +80,7 @@ async def _client(
         timeout_seconds=120,
         budgets=budgets or BudgetSettings(),
         state_folder=folder / "state",
+        prompt_cache=PromptCacheSettings(),
     )
     yield chain
     await chain.aclose()
@@ -119,7 +120,7 @@ async def _calls(contender: str, base_url: str, folder: Path, concurrency: int) 
 async def _waiting(base_url: str, folder: Path) -> dict[str, float]:
     """Bytes of a call that waits for a place, and CPU of all of them while nothing happens."""
     from claude_force.assembly.layers import build_chain
-    from claude_force.config.settings import BudgetSettings
+    from claude_force.config.settings import BudgetSettings, PromptCacheSettings
     from claude_force.testing import ScriptedClient
 
     class Held(ScriptedClient):
@@ -134,6 +135,7 @@ async def _waiting(base_url: str, folder: Path) -> dict[str, float]:
         timeout_seconds=3600,
         budgets=BudgetSettings(),
         state_folder=folder / "waiting",
+        prompt_cache=PromptCacheSettings(),
     )
     requests = [_request(number) for number in range(WAITING + 2)]
     first = [asyncio.create_task(chain.send(request)) for request in requests[:2]]
