@@ -15,6 +15,7 @@ from claude_force.resilience.breaker import CLOSED, BreakerPolicy, BreakerState
 from claude_force.resilience.circuit_breakers import CircuitBreakers
 from claude_force.resilience.redis_breakers import RedisBreakers
 from claude_force.resilience.redis_place import open_place
+from claude_force.resilience.redis_view import read_redis_state
 from claude_force.resilience.sharing import Report
 
 if TYPE_CHECKING:
@@ -134,6 +135,10 @@ def test_the_place_of_a_probe_is_kept_while_its_process_visits_and_given_up_when
         [sys.executable, "-c", script, redis_server.url], timeout=60, check=False
     )
     assert killed.returncode == -9
+    # Commands see the same.
+    seen = read_redis_state(redis_server.url).breakers
+    assert seen["killed"].probe_by is None
+    assert seen[KEY].probe_by == f"{machine.place.lease_id}/mine"
     given_up = other.breakers.change("killed", keep)
     assert (given_up.failures, given_up.probe_by) == (3, None)
 

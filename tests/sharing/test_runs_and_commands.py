@@ -182,6 +182,23 @@ def test_a_run_without_the_server_answers_and_warns_once(
     assert process("health", env=environments[0]).code != 0
 
 
+def test_what_others_wrote_at_the_server_steers_no_terminal_and_stops_no_run(
+    process: Process, redis_server: RedisServer, environments: list[dict[str, str]]
+) -> None:
+    import redis
+
+    prefix = "claude-force:{shared}:1:"
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.hset(f"{prefix}breakers", "\x1b[2Jm", '{"failures":5,"opened_at":1.0}')
+        health = process("health", env=environments[0])
+        assert "breaker  [2Jm: open since 00:00:01 UTC" in health.out
+        assert "\x1b" not in health.out
+        client.set(f"{prefix}pools", "of another kind")
+        run = process("run", "agent", "alpha", "--task", "x", "--no-cache", env=environments[0])
+    assert run.code == 0
+    assert "Warning: redis failed (ResponseError); each machine goes on" in run.err
+
+
 def test_a_budget_of_the_day_without_the_server_sends_nothing(
     project: Project,
     simulator: SimulatorThread,

@@ -45,24 +45,29 @@ def health(ctx: click.Context, check: bool, simulated: bool, as_json: bool) -> N
 
 
 def _print(state: SharedState) -> None:
-    click.echo("healthy" if state.healthy else "NOT healthy")
+    _say("healthy" if state.healthy else "NOT healthy")
     if state.user_limits.paused:
-        click.echo("paused by `claude-force ctl pause`")
+        _say("paused by `claude-force ctl pause`")
     # Whole lines, not columns: a column that has to be cut would hide the figure at its end.
     for key, breaker in state.breakers.items():
-        click.echo(f"breaker  {key}: {_how(state, key)}, {breaker.failures} failures in a row")
+        _say(f"breaker  {key}: {_how(state, key)}, {breaker.failures} failures in a row")
     for key, until in state.blocked_until_epoch_seconds.items():
-        click.echo(f"blocked  {key}: the API asks to wait until {clock(until)}")
+        _say(f"blocked  {key}: the API asks to wait until {clock(until)}")
     for limit in state.limits:
-        click.echo(
+        _say(
             f"limit    {limit.class_key}: {limit.per_minute:,.0f} {limit.kind} a minute, "
             f"{limit.free:,.0f} free at {clock(limit.reported_at_epoch_seconds)}"
         )
     for error in state.errors:
-        click.echo(
+        _say(
             f"error    {error.class_key}: {error.kind}, {error.count} times, last at {clock(error.last_at_epoch_seconds)}"
         )
-        click.echo(f"         {clean_text(error.message)}")
+        _say(f"         {error.message}")
+
+
+def _say(line: str) -> None:
+    """Print what services and other machines have said: nothing in it may steer the terminal."""
+    click.echo(clean_text(line))
 
 
 def _how(state: SharedState, key: str) -> str:

@@ -14,7 +14,7 @@ from claude_force.resilience.breaker import CLOSED, BreakerState
 from claude_force.resilience.shared_database import SILENT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from claude_force.resilience.redis_place import RedisPlace
     from claude_force.storage.redis_link import RedisClient
@@ -103,8 +103,7 @@ class RedisBreakers:
                 CLOSED if known_life == life else replace(known, probe_by=None),
             )
         stored = msgspec.json.decode(seen, type=_Stored)
-        owner_silent = now - max(float(owner_seen_at), (stored.probed_at or 0.0))
-        alive = owner_silent < max(SILENT_SECONDS, _YOUNG_SECONDS)
+        alive = _is_alive(float(owner_seen_at), stored, now)
         return life, offset, seen, self._state(key, stored, offset, owner_alive=alive)
 
     def _state(
@@ -146,16 +145,31 @@ class RedisBreakers:
         return bool(self._place.run(client, "redis_swap.lua", keys, key, seen, text))
 
 
-def read_breakers(stored: dict[str, str]) -> dict[str, BreakerState]:
-    """Every breaker that is not at rest, in times of the server."""
+def read_breakers(
+    stored: Mapping[str, str], *, seen_at: Mapping[str, float], now: float
+) -> dict[str, BreakerState]:
+    """Every breaker that is not at rest, in times of the server.
+
+    Args:
+        stored: as the server has them.
+        seen_at: when each process was last seen, by lease.
+        now: the time of the server.
+    """
     found = {}
     for key, text in stored.items():
         one = msgspec.json.decode(text, type=_Stored)
+        owner = (one.probe_by or "").partition("/")[0]
+        alive = _is_alive(seen_at.get(owner, 0.0), one, now)
         found[key] = BreakerState(
             failures=one.failures,
             opened_at=one.opened_at,
             probed_at=one.probed_at,
-            probe_by=one.probe_by,
+            probe_by=one.probe_by if alive else None,
             errors=one.errors,
         )
     return found
+
+
+def _is_alive(owner_seen_at: float, stored: _Stored, now: float) -> bool:
+    """Whether who has the place of a probe still lives."""
+    return now - owner_seen_at < SILENT_SECONDS or now - (stored.probed_at or 0.0) < _YOUNG_SECONDS

@@ -130,7 +130,7 @@ def _read(client: RedisClient) -> SharedState:
             key: float(until) for key, until in pauses.items() if float(until) > now
         },
         errors=_errors(errors),
-        breakers=read_breakers(breakers),
+        breakers=read_breakers(breakers, seen_at=_seen_at(leases), now=now),
         at_epoch_seconds=now,
     )
 
@@ -145,6 +145,13 @@ def _user_limits(settings: dict[str, str]) -> UserLimits:
         requests_per_minute=int(settings.get("requests_per_minute", 0)) or None,
         paused=settings.get("paused") == "1",
     )
+
+
+def _seen_at(leases: dict[str, str]) -> dict[str, float]:
+    return {
+        lease_id: msgspec.json.decode(text, type=_Lease).seen_at
+        for lease_id, text in leases.items()
+    }
 
 
 def _processes(leases: dict[str, str], now: float) -> tuple[ProcessSeen, ...]:
