@@ -67,21 +67,26 @@ class ContinuingClient:
         response = await self._inner.send(request, on_event)
         for _ in range(request.context.continue_rounds):
             part = next_part(request, response.text) if response.stop_reason == _CUT else None
-            asked = None if part is None else self._in_time(part.request, began)
+            asked = None if part is None else self._within(part.request, began, response)
             if part is None or asked is None:
                 break
-            response = await self._go_on(asked, part, response, on_event)
+            longer = await self._go_on(asked, part, response, on_event)
+            if longer is None:
+                break
+            response = longer
         return _checked(request, response)
 
-    def _in_time(self, request: MessageRequest, began: float) -> MessageRequest | None:
-        """The request with what is left of the call's deadline; None where nothing is."""
-        context = request.context
-        if context.timeout_seconds is None:
-            return request
-        left = context.timeout_seconds - (self._clock() - began)
-        return (
-            replace(request, context=replace(context, timeout_seconds=left)) if left > 0 else None
-        )
+    def _within(
+        self, request: MessageRequest, began: float, before: MessageResponse
+    ) -> MessageRequest | None:
+        """The request with what is left of the call's deadline and budget; None where no time is."""
+        context = replace(request.context, spent_usd=before.cost_usd)
+        if context.timeout_seconds is not None:
+            left = context.timeout_seconds - (self._clock() - began)
+            if left <= 0:
+                return None
+            context = replace(context, timeout_seconds=left)
+        return replace(request, context=context)
 
     async def _go_on(
         self,
@@ -89,7 +94,8 @@ class ContinuingClient:
         part: NextPart,
         before: MessageResponse,
         on_event: EventListener | None,
-    ) -> MessageResponse:
+    ) -> MessageResponse | None:
+        """What is there with one more part; None where nothing more can be paid."""
         listener = None if on_event is None else _PartListener(part, before, on_event)
         try:
             after = await self._inner.send(asked, listener)
@@ -97,8 +103,8 @@ class ContinuingClient:
             _add_what_was_paid(error, before)
             raise
         except ClaudeForceError:
-            # Nothing more was sent, for want of budget: what is there is an unfinished answer, and was paid.
-            return before
+            # Not sent, for want of budget. What is there was paid, and is an unfinished answer.
+            return None
         seam = Seam(part.anchor)
         added = seam.feed(after.text)
         joined = _joined(before, after, part.so_far + added)
