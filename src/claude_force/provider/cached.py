@@ -207,7 +207,8 @@ def _may_take(response: MessageResponse, context: CallContext) -> bool:
     """True unless the leader of the flight found an answer that this caller does not want to have from a cache."""
     hit = response.cached
     if hit is None:
-        return True
+        # A leader that does not continue a cut answer has nothing for one that does.
+        return response.complete or not context.continue_rounds
     if hit.match is not None and context.semantic is None:
         # An agent of the same definition that the semantic cache is not switched on for.
         return False
