@@ -297,3 +297,34 @@ def test_metrics_count_it_as_a_hit_of_its_own_kind(cli: Cli, project: Project) -
     shown = cli("metrics", "export", "--format", "json")
     tiers = [row.get("cached_tier") for row in shown.json_lines]
     assert sorted(tiers, key=str) == [None, "semantic"]
+
+
+def test_a_call_that_remembers_something_has_no_part(ask: Ask, paid: Callable[[], int]) -> None:
+    ask(QUESTION, use_memory=True)
+    assert ask(SAME, use_memory=True).cached is None
+    assert paid() == 2
+
+
+def test_a_step_of_a_workflow_is_answered_and_says_so(cli: Cli, project: Project) -> None:
+    project.config(
+        cache={"semantic": {"agents": {"alpha": {}}}},
+        workflows={"ask": {"steps": [{"id": "only", "agent": "alpha"}]}},
+    )
+    assert cli("run", "workflow", "ask", "--task", QUESTION).code == 0
+    shown = cli("run", "workflow", "ask", "--task", SAME)
+    assert f'from the cache (semantic: 0.984 like "{QUESTION}", ' in shown.err
+
+
+def test_a_batch_asks_what_is_only_similar(
+    make_force: MakeAsync, cache_dir: Path, paid: Callable[[], int]
+) -> None:
+    async def main() -> AgentResult | None:
+        async with make_force(cache_dir=cache_dir, semantic_cache={"alpha": None}) as force:
+            await force.run_agent("alpha", QUESTION)
+            async for outcome in force.run_batch([("alpha", SAME)]):
+                return outcome.result
+        return None
+
+    result = asyncio.run(main())
+    assert result is not None
+    assert result.cached is None
