@@ -56,6 +56,13 @@ class BatchPrices(PriceCatalogue):
         """As much as it cost."""
         return cost_usd
 
+    async def priced(self, response: MessageResponse) -> MessageResponse:
+        """The answer of a batch with what it cost there."""
+        now = datetime.now(UTC)
+        cost = await self.cost_usd(response.model, (response.usage,), at=now)
+        discounts = self.discounts(response.model, response.usage, cost, at=now)
+        return replace(response, cost_usd=cost, discounts=discounts)
+
     def discounts(
         self, model: str, usage: Usage, cost_usd: Decimal | None, *, at: datetime
     ) -> Discounts | None:
@@ -67,7 +74,7 @@ class BatchPrices(PriceCatalogue):
 
 
 @dataclass(slots=True)
-class _Asked:
+class Asked:
     """One request, and the calls that ask exactly it."""
 
     request: MessageRequest
@@ -75,7 +82,7 @@ class _Asked:
     reservation: SpendingReservation | None = None
 
 
-class _Arrived:
+class Arrived:
     """A `ModelClient` that gives the one answer, or error, that a batch has brought."""
 
     def __init__(self, response: MessageResponse | None, error: CallError | None) -> None:
@@ -123,14 +130,14 @@ class BatchedCalls:
             InputError: a call cannot be sent as it is; then none was.
             CallError: a batch was refused, or cannot be read.
         """
-        asked = self._requests(calls)
+        asked = requests_of(self._runtime, calls)
         chain = self._runtime.client()
         cached = chain if isinstance(chain, CachedClient) else None
         for key, one in list(asked.items()):
             found = None if cached is None else await cached.find(one.request)
             if found is not None:
                 del asked[key]
-                async for outcome in self._outcomes(one, found, None):
+                async for outcome in outcomes_of(one, found, None, self._caller.listener(None)):
                     yield outcome
         ledger = BatchLedger(self._runtime.state_folder)
         api = self._runtime.open_batches()
@@ -139,7 +146,7 @@ class BatchedCalls:
             spending = spending.priced_by(self._prices)
         run = BatchRun(api, ledger, origin=self._runtime.origin, sleep=self._sleep)
         try:
-            await self._reserve(spending, asked)
+            await reserve_all(spending, asked.values())
             await run.submit(
                 {key: partial(encode_item, key, one.request) for key, one in asked.items()}
             )
@@ -155,6 +162,8 @@ class BatchedCalls:
             # Everything is noted: the same calls, now or tomorrow, go on from here.
             return
         finally:
+            # What was sent, and is not known yet, counts with the most that it can cost.
+            await settle_all(spending, asked.values(), None)
             await api.aclose()
             ledger.close()
 
@@ -170,38 +179,9 @@ class BatchedCalls:
             await asyncio.sleep(min(left, _STOP_NOTICED_SECONDS))
             left -= _STOP_NOTICED_SECONDS
 
-    def _requests(self, calls: Iterable[AgentCall]) -> dict[str, _Asked]:
-        """What is asked, by content key: equal calls are one request."""
-        asked: dict[str, _Asked] = {}
-        run_id = new_id()
-        for index, call in enumerate(calls):
-            context = CallContext(
-                call_id=new_id(), agent_name=call.agent_name, run_id=run_id, cache=call.cache
-            )
-            request = call.to_request(self._runtime.registry, context)
-            if request.api_version != API_VERSION:
-                raise InputError(
-                    "A batch takes no temperature; leave it out, or call without a batch."
-                )
-            if call.continue_truncated:
-                raise InputError(
-                    "What comes back from a batch of calls is not continued (continue_truncated); allow longer answers with "
-                    "max_tokens, or call without a batch."
-                )
-            key = request_key(request, self._runtime.origin)
-            asked.setdefault(key, _Asked(request)).calls.append((index, call))
-        return asked
-
-    async def _reserve(self, spending: Spending | None, asked: dict[str, _Asked]) -> None:
-        """Reserve the worst case of everything, before anything is sent."""
-        if spending is not None:
-            now = datetime.now(UTC)
-            for one in asked.values():
-                one.reservation = await spending.reserve(one.request, at=now)
-
     async def _take(
         self,
-        one: _Asked,
+        one: Asked,
         result: BatchResult,
         cached: CachedClient | None,
         spending: Spending | None,
@@ -209,36 +189,99 @@ class BatchedCalls:
         response, error = result.response, result.error
         cost: Decimal | None = Decimal(0)
         if response is not None:
-            now = datetime.now(UTC)
-            cost = await self._prices.cost_usd(response.model, (response.usage,), at=now)
-            discounts = self._prices.discounts(response.model, response.usage, cost, at=now)
-            response = replace(response, cost_usd=cost, discounts=discounts)
+            response = await self._prices.priced(response)
+            cost = response.cost_usd
             if cached is not None:
                 cached.keep(one.request, response)
         if spending is not None and one.reservation is not None:
-            await spending.settle(one.reservation, cost)
-        async for outcome in self._outcomes(one, response, error):
+            reservation, one.reservation = one.reservation, None
+            await spending.settle(reservation, cost)
+        async for outcome in outcomes_of(one, response, error, self._caller.listener(None)):
             yield outcome
 
-    async def _outcomes(
-        self, one: _Asked, response: MessageResponse | None, error: CallError | None
-    ) -> AsyncGenerator[AgentOutcome, None]:
-        """One outcome for each call that asked it; told to the listeners like any other call."""
-        for index, call in one.calls:
-            context = replace(one.request.context, call_id=new_id())
-            request = replace(one.request, context=context)
-            result, failure = None, None
-            try:
-                result = await ask(_Arrived(response, error), request, self._caller.listener(None))
-            except ClaudeForceError as caught:
-                failure = caught
-            yield AgentOutcome(
-                index=index,
-                item_id=call.item_id if call.item_id is not None else str(index),
-                agent_name=call.agent_name,
-                result=result,
-                error=failure,
+
+def requests_of(runtime: Runtime, calls: Iterable[AgentCall]) -> dict[str, Asked]:
+    """What is asked, by content key: equal calls are one request.
+
+    Raises:
+        InputError: a call cannot be sent in a batch.
+    """
+    asked: dict[str, Asked] = {}
+    run_id = new_id()
+    for index, call in enumerate(calls):
+        context = CallContext(
+            call_id=new_id(), agent_name=call.agent_name, run_id=run_id, cache=call.cache
+        )
+        request = call.to_request(runtime.registry, context)
+        if request.api_version != API_VERSION:
+            raise InputError("A batch takes no temperature; leave it out, or call without a batch.")
+        if call.use_memory:
+            raise InputError(
+                "A batch recalls nothing (use_memory): what is remembered changes before the results are there, and "
+                "the same calls would then be other questions. Leave it out, or call without a batch."
             )
-            if response is not None and response.cached is None:
-                # What a second call of the same gets was paid for by the first.
-                response = shared_response(response)
+        if call.continue_truncated:
+            raise InputError(
+                "What comes back from a batch of calls is not continued (continue_truncated); allow longer answers with "
+                "max_tokens, or call without a batch."
+            )
+        key = request_key(request, runtime.origin)
+        asked.setdefault(key, Asked(request)).calls.append((index, call))
+    return asked
+
+
+async def reserve_all(spending: Spending | None, asked: Iterable[Asked]) -> None:
+    """Reserve the worst case of everything, before anything is sent.
+
+    Raises:
+        BudgetExceededError: all of it together does not fit; nothing is reserved.
+    """
+    if spending is None:
+        return
+    now, reserved = datetime.now(UTC), []
+    try:
+        for one in asked:
+            one.reservation = await spending.reserve(one.request, at=now)
+            reserved.append(one)
+    except ClaudeForceError:
+        await settle_all(spending, reserved, Decimal(0))
+        raise
+
+
+async def settle_all(
+    spending: Spending | None, asked: Iterable[Asked], actual_usd: Decimal | None
+) -> None:
+    """Put ``actual_usd`` in the place of every reservation that still stands; None counts the worst case as spent."""
+    if spending is None:
+        return
+    for one in asked:
+        if one.reservation is not None:
+            reservation, one.reservation = one.reservation, None
+            await spending.settle(reservation, actual_usd)
+
+
+async def outcomes_of(
+    one: Asked,
+    response: MessageResponse | None,
+    error: CallError | None,
+    listener: EventListener | None,
+) -> AsyncGenerator[AgentOutcome, None]:
+    """One outcome for each call that asked it; told to the listeners like any other call."""
+    for index, call in one.calls:
+        context = replace(one.request.context, call_id=new_id())
+        request = replace(one.request, context=context)
+        result, failure = None, None
+        try:
+            result = await ask(Arrived(response, error), request, listener)
+        except ClaudeForceError as caught:
+            failure = caught
+        yield AgentOutcome(
+            index=index,
+            item_id=call.item_id if call.item_id is not None else str(index),
+            agent_name=call.agent_name,
+            result=result,
+            error=failure,
+        )
+        if response is not None and response.cached is None:
+            # What a second call of the same gets was paid for by the first.
+            response = shared_response(response)
