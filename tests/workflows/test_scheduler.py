@@ -313,7 +313,7 @@ def test_steps_that_never_wait_let_others_have_the_loop() -> None:
             counting.cancel()
 
     assert asyncio.run(main()).ok
-    assert turns > 5
+    assert turns > 3
 
 
 def test_the_deadline_of_a_workflow_fails_what_runs_and_skips_the_rest() -> None:
