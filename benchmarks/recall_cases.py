@@ -130,8 +130,8 @@ def filler(count: int) -> Iterator[tuple[str, str]]:
     draw = random.Random(11)
     memories, _ = cases()
     words = list(dict.fromkeys(" ".join(f"{m.task} {m.answer}" for m in memories).lower().split()))
+    words += [_word(draw) for _ in range(20_000)]
     draw.shuffle(words)
-    words = [*words, *(_word(draw) for _ in range(20_000))]
     weights = list(accumulate(1 / (rank + 3) for rank in range(len(words))))
     for _ in range(count):
         drawn = draw.choices(words, cum_weights=weights, k=draw.randint(50, 90))

@@ -64,6 +64,12 @@ def test_every_field_arrives(tmp_path: Path) -> None:
         },
         "prompt_cache": {"enabled": False, "one_hour": "never"},
         "metrics": {"enabled": False, "retention_days": 7},
+        "memory": {
+            "enabled": False,
+            "max_tokens": 500,
+            "retention_days": 30,
+            "max_size_mb": 5,
+        },
         "agents": {"a": {"file": "a.md"}, "b": {"path": "b.md"}},
         "workflows": {"w": ["a", "b"]},
     }

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.memory.conftest import DAY, NOW, PROJECT, experience
 
 from claude_force.memory.schema import SCHEMA
 from claude_force.memory.store import MemoryStore
 from claude_force.memory.writing import RecordWriter
 from claude_force.storage.database import open_database
-from tests.memory.conftest import DAY, NOW, PROJECT, experience
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_force.memory.records import Experience
     from tests.memory.conftest import Remember
+
+    from claude_force.memory.records import Experience
 
 MB = 1_048_576
 
@@ -32,7 +33,7 @@ def stored_bytes(path: Path) -> bytes:
 
 
 def texts(count: int, *, of: str = "writer") -> list[Experience]:
-    draw = random.Random(3)
+    draw = random.Random(3)  # noqa: S311 - words, not keys
     words = [f"w{number}" for number in range(3000)]
     return [
         experience(
@@ -92,7 +93,7 @@ def test_everything_is_forgotten(store: MemoryStore, remember: Remember, path: P
     assert b"anzibarquux" not in stored_bytes(path)
     with closing(sqlite3.connect(path)) as connection:
         for table in ("records", "scopes", "terms"):
-            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # noqa: S608 - names from above
 
 
 def test_a_number_is_never_given_twice(store: MemoryStore, remember: Remember) -> None:

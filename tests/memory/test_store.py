@@ -9,13 +9,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.memory.conftest import DAY, NOW, PROJECT, experience
 
 from claude_force.memory.schema import SCHEMA
 from claude_force.memory.store import MemoryStore
 from claude_force.memory.writing import RecordWriter
 from claude_force.storage.database import open_database
 from claude_force.storage.errors import StorageError
-from tests.memory.conftest import DAY, NOW, PROJECT, experience
 
 if TYPE_CHECKING:
     from pathlib import Path

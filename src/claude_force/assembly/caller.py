@@ -114,7 +114,9 @@ class Caller:
         memory = self._runtime.memory_of(call, definition)
         if memory is None:
             return await self._ask(request, listener, stop, batched)
-        reminded = await memory.remind(call, definition, request, run=stop)
+        reminded = await memory.remind(
+            call, definition, request, run=stop, recalls=batched is None
+        )
         result = await self._ask(reminded.request, listener, stop, batched)
         memory.keep(call, reminded.key, result)
         return result

@@ -48,6 +48,7 @@ class Rehearsal:
     """Answers what the cache holds, and notes what it does not."""
 
     def __init__(self, runtime: Runtime, opened: tuple[CacheStore, str] | None) -> None:
+        self._runtime = runtime
         self._registry = runtime.registry
         self._cache = _HeldAnswers(*opened, runtime) if opened is not None else None
         self.noted: dict[str, Noted] = {}
@@ -62,6 +63,9 @@ class Rehearsal:
         definition = self._registry.get(call.agent_name)
         context = CallContext(agent_name=call.agent_name, cache=call.cache)
         request = call.request_to(definition, context)
+        memory = self._runtime.memory_of(call, definition)
+        if memory is not None:
+            request = (await memory.remind(call, definition, request)).request
         noted = self.noted.setdefault(place.step_id, Noted())
         if self._cache is not None:
             try:

@@ -8,12 +8,15 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from claude_force.domain.errors import ClaudeForceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from claude_force.agents.calls import AgentCall
     from claude_force.agents.reminding import Remembered
     from claude_force.config.environment import Environment
@@ -53,23 +56,29 @@ class Remembering:
     Args:
         settings: what holds for memories.
         state_folder: where the database is.
-        project: the folder of the project.
+        find_project: the folder of the project; it looks at the disk.
         home: of the user, for notes that go from project to project.
     """
 
     def __init__(
-        self, settings: MemorySettings, *, state_folder: Path, project: Path, home: Path
+        self,
+        settings: MemorySettings,
+        *,
+        state_folder: Path,
+        find_project: Callable[[], Path],
+        home: Path,
     ) -> None:
         from claude_force.memory.recorder import MemoryRecorder
-        from claude_force.memory.store import MemoryStore
 
-        path = state_folder / MEMORY_FILE
         self._settings = settings
-        self._project = project
+        self._path = state_folder / MEMORY_FILE
+        self._find_project = find_project
         self._home = home
-        self._store: MemoryStore = MemoryStore(path, project=str(project))
+        # Made by the first call that wants to remember, off the loop.
+        self._store: MemoryStore | None = None
+        self._opening = Lock()
         self._recorder: MemoryRecorder = MemoryRecorder(
-            path,
+            self._path,
             retention_days=settings.retention_days,
             max_bytes=int(settings.max_size_mb * _BYTES_PER_MB),
         )
@@ -83,12 +92,14 @@ class Remembering:
         definition: AgentDefinition,
         request: MessageRequest,
         *,
-        run: RunStop | None,
+        run: RunStop | None = None,
+        recalls: bool = True,
     ) -> Reminded:
         """``request`` with the notes of its agent, and with what it remembers of tasks like this one.
 
         Calls of one run remember what was there before the run began. An earlier answer to this very request is left
-        out: asked again, the request is the same, and the response cache can have its answer.
+        out: asked again, the request is the same, and the response cache can have its answer. Without ``recalls`` the
+        request stays as it is, as that of a batch has to: it must be the same tomorrow, or it is paid twice.
         """
         from claude_force.agents.reminding import remind
         from claude_force.cache.fingerprint import request_key
@@ -96,7 +107,12 @@ class Remembering:
         key = request_key(request, origin="")
         try:
             remembered = await asyncio.wait_for(
-                asyncio.to_thread(self._remembered, call, definition, key, run), _PATIENCE_SECONDS
+                asyncio.to_thread(
+                    lambda: (
+                        self._remembered(call, definition, key, run) if recalls else self._none()
+                    )
+                ),
+                _PATIENCE_SECONDS,
             )
         except (ClaudeForceError, OSError, TimeoutError) as error:
             self._warn(error)
@@ -107,9 +123,12 @@ class Remembering:
         """Remember a complete answer; returns at once."""
         from claude_force.memory.records import Experience
 
+        if self._store is None:
+            # The disk did not even say which project this is.
+            return
         self._recorder.record(
             Experience(
-                project=str(self._project),
+                project=self._store.project,
                 agent_name=call.agent_name,
                 task=call.task,
                 answer=result.text,
@@ -126,36 +145,68 @@ class Remembering:
 
     def _close(self) -> None:
         self._recorder.close()
-        self._store.close()
+        if self._store is not None:
+            self._store.close()
+
+    def _none(self) -> Remembered:
+        """Nothing; the project is known afterwards."""
+        from claude_force.agents.reminding import Remembered
+
+        self._opened()
+        return Remembered()
 
     def _remembered(
         self, call: AgentCall, definition: AgentDefinition, key: str, run: RunStop | None
     ) -> Remembered:
         from claude_force.agents.reminding import Remembered
+
+        store = self._opened()
+        return Remembered(
+            notes=self._notes(definition, Path(store.project)),
+            recalled=self._recalled(call, key, run, store),
+        )
+
+    def _notes(self, definition: AgentDefinition, project: Path) -> str:
         from claude_force.memory.notes import read_notes
+
+        if definition.memory is None:
+            return ""
+        return read_notes(definition.memory, definition.name, home=self._home, project=project)
+
+    def _recalled(self, call: AgentCall, key: str, run: RunStop | None, store: MemoryStore) -> str:
         from claude_force.memory.recall import recalled_text, worth_recalling
 
-        notes = ""
-        if definition.memory is not None:
-            notes = read_notes(
-                definition.memory, definition.name, home=self._home, project=self._project
-            )
         if not self._settings.max_tokens:
-            return Remembered(notes=notes)
-        found = self._store.search(
+            return ""
+        up_to_id = None
+        if run is None:
+            # What an earlier call of this process did may be on its way to the disk.
+            self._recorder.flush()
+        else:
+            up_to_id = self._before(run, store)
+        found = store.search(
             call.agent_name,
             call.task,
             limit=_FOUND,
-            up_to_id=None if run is None else self._before(run),
+            up_to_id=up_to_id,
             except_key=key,
         )
-        recalled, _ = recalled_text(worth_recalling(found.value), self._settings.max_tokens)
-        return Remembered(notes=notes, recalled=recalled)
+        text, _ = recalled_text(worth_recalling(found.value), self._settings.max_tokens)
+        return text
 
-    def _before(self, run: RunStop) -> int:
+    def _opened(self) -> MemoryStore:
+        from claude_force.memory.store import MemoryStore
+
+        with self._opening:
+            if self._store is None:
+                self._store = MemoryStore(self._path, project=str(self._find_project()))
+            return self._store
+
+    def _before(self, run: RunStop, store: MemoryStore) -> int:
         known = self._last_before.get(run)
         if known is None:
-            known = self._last_before.setdefault(run, self._store.last_id())
+            self._recorder.flush()
+            known = self._last_before.setdefault(run, store.last_id())
         return known
 
     def _warn(self, error: Exception) -> None:
@@ -174,7 +225,7 @@ def open_remembering(
     return Remembering(
         settings.memory,
         state_folder=state_folder,
-        project=project_root(settings, environment),
+        find_project=lambda: project_root(settings, environment),
         home=environment.home,
     )
 

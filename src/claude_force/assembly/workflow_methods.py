@@ -147,6 +147,7 @@ class WorkflowMethods:
             task=task,
             files=options.get("files", ()),
             cache=options.get("cache", USE_CACHE),
+            use_memory=options.get("use_memory"),
             root=self._runtime.project_folder,
         )
         WorkflowRuns(self._runtime, self._caller).check(accepted, inputs)

@@ -9,6 +9,7 @@ import click
 
 from claude_force.cli.options import (
     file_option,
+    memory_option,
     offline_orchestrator,
     run_options,
     split_options,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option("--task", "-t", default="", help="What all steps work on.")
 @file_option
+@memory_option
 @run_options
 @way_options
 def plan(name: str, task: str, **values: Any) -> None:  # noqa: ANN401 - click's
@@ -41,8 +43,8 @@ def plan(name: str, task: str, **values: Any) -> None:  # noqa: ANN401 - click's
 
     files = collect_patterns(values.pop("files"))
     ways = ways_of(values)
-    options, _ = split_options(values)
-    found = asyncio.run(_plan(name, task, files, options, ways))
+    options, answer = split_options(values)
+    found = asyncio.run(_plan(name, task, files, options, ways, use_memory=answer.use_memory))
     if options.as_json:
         print_json(_plan_json(found))
     else:
@@ -50,10 +52,18 @@ def plan(name: str, task: str, **values: Any) -> None:  # noqa: ANN401 - click's
 
 
 async def _plan(
-    name: str, task: str, files: tuple[Attachment, ...], options: RunOptions, ways: Ways
+    name: str,
+    task: str,
+    files: tuple[Attachment, ...],
+    options: RunOptions,
+    ways: Ways,
+    *,
+    use_memory: bool | None,
 ) -> WorkflowPlan:
     async with offline_orchestrator(options) as force:
-        return await force.plan_workflow(name, task, files=files, cache=options.cache, **ways)
+        return await force.plan_workflow(
+            name, task, files=files, cache=options.cache, use_memory=use_memory, **ways
+        )
 
 
 def _print(found: WorkflowPlan, *, budget: Decimal | None) -> None:

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# BM25 with the usual constants; lengths are not normalised, because what is kept of every text is bounded alike.
+# BM25 with the usual constants; a record of the usual length is one of so many terms.
 _K1: Final = 1.2
+_B: Final = 0.75
+_USUAL_TERMS: Final = 80
+# A word that most of three records have says little of it: as if there were so many others that have none of the words.
+_OTHERS: Final = 50
+# Whoever has so many of the rarest words of a question fits it wholly; long tasks have many more.
+_MOST_COUNTED: Final = 8
 # A word of the task says more of what a record is about than one of the answer. The index is asked with the same.
 TASK_WEIGHT: Final = 3.0
 OUTCOME_WEIGHT: Final = 1.0
@@ -40,8 +46,9 @@ class Ranked:
 
 
 def inverse_frequency(containing: int, records: int) -> float:
-    """How much a term says that so many of the records have; more than 0 for every term."""
-    return math.log(1 + (records - containing + 0.5) / (containing + 0.5))
+    """How much a term says that so many of the records have; one that none has says as much as one of a single record."""
+    known = max(containing, 1)
+    return math.log(1 + (records + _OTHERS - known + 0.5) / (known + 0.5))
 
 
 def rank(
@@ -55,10 +62,10 @@ def rank(
     Args:
         candidates: records that may fit.
         weight_by_term: the terms of the question with their inverse frequency, those that no record has included:
-            relevance is the share of what all of them together would come to.
+            relevance is the share of what the weightiest of them together would come to.
         now_ms: milliseconds since the epoch.
     """
-    most = sum(weight_by_term.values()) * (_K1 + 1)
+    most = sum(sorted(weight_by_term.values())[-_MOST_COUNTED:]) * (_K1 + 1)
     if not most:
         return []
     found = []
@@ -77,12 +84,14 @@ def rank(
 def _bm25(candidate: Candidate, weight_by_term: Mapping[str, float]) -> float:
     # Spaces around each term, so that counting in the text finds whole terms: a tenth of what splitting takes.
     task, outcome = f" {candidate.task_terms} ", f" {candidate.outcome_terms} "
+    terms = task.count(" ") + outcome.count(" ") - 2
+    saturation = _K1 * (1 - _B + _B * terms / _USUAL_TERMS)
     score = 0.0
     for term, weight in weight_by_term.items():
         whole = f" {term} "
         frequency = TASK_WEIGHT * task.count(whole) + OUTCOME_WEIGHT * outcome.count(whole)
         if frequency:
-            score += weight * frequency * (_K1 + 1) / (frequency + _K1)
+            score += weight * frequency * (_K1 + 1) / (frequency + saturation)
     return score
 
 

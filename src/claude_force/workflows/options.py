@@ -27,10 +27,13 @@ class PlanOptions(TypedDict, total=False):
             the workflow says.
         continue_truncated: how often an answer that was cut off at ``max_tokens`` is continued, for steps that do not
             say; None does as the workflow says.
+        use_memory: whether the agents recall what they did in this project before, and remember this; None leaves it to
+            the `memory:` line of their files.
     """
 
     files: tuple[Attachment, ...]
     cache: CacheUse
+    use_memory: bool | None
     batch: bool | None
     continue_truncated: int | None
 
@@ -43,8 +46,6 @@ class WorkflowOptions(PlanOptions, total=False):
         timeout_seconds: deadline of the whole run; the workflow's own holds too.
         journal: keep every answer on disk, so that the run can be resumed. None keeps it unless ``client`` is a double
             that shares nothing (no ``origin``) and no ``state_dir`` was given.
-        use_memory: whether the agents recall what they did in this project before, and remember this; None leaves it to
-            the `memory:` line of their files.
         file_patterns: patterns of the files, and the folder that they are meant from, for a resumed run to read them
             again; without them it takes the texts as they are now.
         on_event: told of this run's steps and calls.
@@ -53,7 +54,6 @@ class WorkflowOptions(PlanOptions, total=False):
     sequential: bool
     timeout_seconds: float | None
     journal: bool | None
-    use_memory: bool | None
     file_patterns: tuple[Sequence[str], str | Path] | None
     on_event: EventListener | None
 
