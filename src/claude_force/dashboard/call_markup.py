@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from claude_force.dashboard.markup import Cell, address, note, plain, table, tiles
+from claude_force.dashboard.markup import Cell, address, heads, note, plain, table, tiles
 from claude_force.reporting.numbers import dollars, duration
 
 if TYPE_CHECKING:
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 NO_CALLS: Final = "No calls were recorded in that time."
 _MOST_AGENTS: Final = 12
 _MOST_KINDS: Final = 8
+_AGENT_HEADS: Final = heads(
+    "agent",
+    figures=("calls", "failed", "cached", "p50", "p95", "cost"),
+    wide=("cached", "p50"),
+)
+_CALL_HEADS: Final = heads(
+    *("ended", "agent", "model", "outcome", "step"),
+    figures=("took", "tries", "in", "out", "cost"),
+    wide=("model", "step", "tries", "in", "out"),
+)
 
 
 def overview_tiles(overview: Overview) -> str:
@@ -52,13 +62,13 @@ def agents_table(overview: Overview) -> str:
                 Cell(agent, "name", href),
                 Cell(f"{totals.calls:,}", "n"),
                 Cell(f"{totals.failures:,}", "n", failed if totals.failures else None),
-                Cell(_share(totals.hit_rate), "n"),
-                Cell(_seconds(totals.p50_seconds), "n"),
+                Cell(_share(totals.hit_rate), "n wide"),
+                Cell(_seconds(totals.p50_seconds), "n wide"),
                 Cell(_seconds(totals.p95_seconds), "n"),
                 Cell(dollars(totals.cost_usd), "n"),
             )
         )
-    shown = table(("agent", "calls", "failed", "cached", "p50", "p95", "cost"), rows, figures_from=1)  # fmt: skip
+    shown = table(_AGENT_HEADS, rows)
     more = len(overview.agents) - len(rows)
     return shown + (f'<p class="note block">and {more:,} more agents</p>' if more > 0 else "")
 
@@ -78,7 +88,7 @@ def savings_table(savings: Savings) -> str:
         if savings.uncompared
         else ""
     )
-    return table(("", "dollars"), rows, figures_from=1) + compared
+    return table(heads("", figures=("dollars",)), rows) + compared
 
 
 def failures_table(failures: Sequence[FailureCount], days: int) -> str:
@@ -93,20 +103,19 @@ def failures_table(failures: Sequence[FailureCount], days: int) -> str:
                 address("/calls", kind=one.error_kind, agent=one.agent, state="failed", days=days),
             ),
             Cell(one.agent, "name"),
-            Cell(_moment(one.last_at), "nowrap"),
+            Cell(_moment(one.last_at), "nowrap wide"),
             Cell(f"{one.calls:,}", "n"),
         )
         for one in failures[:_MOST_KINDS]
     ]
-    return table(("error", "agent", "last", "calls"), rows, figures_from=3)
+    return table(heads("error", "agent", "last", figures=("calls",), wide=("last",)), rows)
 
 
 def calls_table(calls: Sequence[CallRow]) -> str:
     """Single calls, the newest first. What was asked and answered is not kept with them."""
     if not calls:
         return note("No such call is on record.")
-    head = ("ended", "agent", "model", "outcome", "run", "took", "tries", "in", "out", "cost")
-    return table(head, [_call_row(call) for call in calls], figures_from=5)
+    return table(_CALL_HEADS, [_call_row(call) for call in calls])
 
 
 def _call_row(call: CallRow) -> tuple[Cell, ...]:
@@ -114,13 +123,13 @@ def _call_row(call: CallRow) -> tuple[Cell, ...]:
     return (
         Cell(_moment(datetime.fromtimestamp(call.ended_at, UTC)), "nowrap"),
         Cell(call.agent_name, "name"),
-        Cell(call.model, "name"),
+        Cell(call.model, "name wide"),
         _outcome(call),
-        Cell(call.step_id or "", "name", f"/runs/{call.run_id}" if call.run_id and call.step_id else None),
+        Cell(call.step_id or "", "name wide", f"/runs/{call.run_id}" if call.run_id and call.step_id else None),
         Cell(duration(call.seconds), "n"),
-        Cell(str(call.attempts), "n"),
-        Cell(f"{read:,}", "n"),
-        Cell(f"{call.output_tokens:,}", "n"),
+        Cell(str(call.attempts), "n wide"),
+        Cell(f"{read:,}", "n wide"),
+        Cell(f"{call.output_tokens:,}", "n wide"),
         Cell(dollars(call.cost_usd), "n"),
     )  # fmt: skip
 

@@ -23,6 +23,10 @@ _RED: Final = "#d6483d"
 _TEAL: Final = "#2a9d8f"
 _SERIES: Final = (_BLUE, _ORANGE, _TEAL, _VIOLET, "#c85a94", "#7d9a2c", "#5f7f95", "#a6794a")
 _GREY: Final = "#8a93a5"
+# That of the page: widths of texts are measured with it.
+_FONT: Final = (
+    'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif'
+)
 _LINE: Final = "rgba(128,138,156,0.28)"
 # Agents beyond these are one: a ninth colour would not be told from the others.
 _MOST_AGENTS: Final = 8
@@ -115,7 +119,7 @@ def cost_by_agent(groups: Groups) -> Options:
     return {
         **_base(money=True),
         "legend": {"show": False},
-        "grid": {"left": 8, "right": 72, "top": 8, "bottom": 8, "containLabel": True},
+        "grid": {"left": 16, "right": 72, "top": 8, "bottom": 8, "containLabel": True},
         "xAxis": {
             "type": "value",
             "axisLabel": {"show": False},
@@ -139,7 +143,8 @@ def cost_by_agent(groups: Groups) -> Options:
                     for one in shown
                 ],
                 "itemStyle": {"color": _BLUE, "borderRadius": [0, 3, 3, 0]},
-                "label": {"show": True, "position": "right"},
+                # A colour of its own, or it is drawn with an outline.
+                "label": {"show": True, "position": "right", "color": _GREY},
                 "barMaxWidth": 22,
                 "animation": False,
             }
@@ -173,7 +178,7 @@ def _base(*, money: bool = False, unit: str = "") -> Options:
     )
     return {
         "aria": {"enabled": True},
-        "textStyle": {"fontFamily": "inherit"},
+        "textStyle": {"fontFamily": _FONT},
         "tooltip": {
             "trigger": "axis",
             "axisPointer": {"type": "shadow"},
@@ -204,7 +209,7 @@ def _frame(
             "data": list(labels),
             "axisLine": {"lineStyle": {"color": _LINE}},
             "axisTick": {"show": False},
-            "axisLabel": {"hideOverlap": True},
+            "axisLabel": {"hideOverlap": True, "alignMinLabel": "left", "alignMaxLabel": "right"},
         },
         "yAxis": {
             "type": "value",

@@ -18,21 +18,29 @@ class Cell:
     """One cell of a table."""
 
     text: str
-    # "n" for figures, "name" for what may be long, "nowrap".
+    # "n" for figures, "name" for what may be long, "nowrap"; with "wide", left out where there is little room.
     style: str = ""
     href: str | None = None
     # A state, shown as a pill of its colour.
     state: str | None = None
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Cell]], *, figures_from: int) -> str:
-    """A table whose columns from ``figures_from`` on are figures, and stand to the right."""
+def table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> str:
+    """A table; each head has the style of its column."""
     heads = "".join(
-        f'<th scope="col"{" class=n" if place >= figures_from else ""}>{escape(name)}</th>'
-        for place, name in enumerate(head)
+        f'<th scope="col" class="{cell.style.replace("name", "")}">{escape(cell.text)}</th>'
+        for cell in head
     )
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def heads(*names: str, figures: Sequence[str] = (), wide: Sequence[str] = ()) -> list[Cell]:
+    """The heads of columns by name, and in the same order the figures; those that may be left out are named again."""
+    return [
+        Cell(name, f"{'n' if name in figures else ''}{' wide' if name in wide else ''}".strip())
+        for name in (*names, *figures)
+    ]
 
 
 def plain(text: str) -> str:

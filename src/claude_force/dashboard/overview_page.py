@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from claude_force.dashboard.overview import Overview
     from claude_force.dashboard.stores import Stores
     from claude_force.domain.runs import RunRecord
-    from claude_force.metrics.alerts import Alert
     from claude_force.resilience.shared_view import SharedState
 
 
@@ -31,26 +30,30 @@ class OverviewPage:
 
     async def show(self) -> None:
         """Make the page with the figures of now, and keep it fresh."""
-        overview, alerts, limits, runs = await self._read()
+        overview, limits, runs, live = await self._read()
         self._overview = overview
         with page("/", "Overview"):
             self._head(limits)
             self._tiles = Section(call_markup.overview_tiles(overview))
+            self._live_panel = panel("Under way")
+            with self._live_panel:
+                self._live = Section()
+            self._show_live(live)
             with ui.element("div").classes("grid2"):
                 self._charts(overview)
             with ui.element("div").classes("grid2"):
-                self._tables(overview, alerts, limits, runs)
+                self._tables(overview, limits, runs)
         keep_fresh(self._renew)
 
     async def _read(
         self,
-    ) -> tuple[Overview, tuple[Alert, ...], SharedState | None, tuple[RunRecord, ...]]:
+    ) -> tuple[Overview, SharedState | None, tuple[RunRecord, ...], tuple[RunRecord, ...]]:
         stores = self._stores
         return await asyncio.gather(
             asyncio.to_thread(stores.overview, self._days),
-            asyncio.to_thread(stores.alerts),
             asyncio.to_thread(stores.limits),
             asyncio.to_thread(stores.runs),
+            asyncio.to_thread(stores.live_runs),
         )
 
     def _head(self, limits: SharedState | None) -> None:
@@ -81,7 +84,6 @@ class OverviewPage:
     def _tables(
         self,
         overview: Overview,
-        alerts: tuple[Alert, ...],
         limits: SharedState | None,
         runs: tuple[RunRecord, ...],
     ) -> None:
@@ -90,7 +92,7 @@ class OverviewPage:
         with panel("Runs"):
             self._runs = Section(state_markup.runs_table(runs, self._stores.wall_clock()))
         with panel("Alerts"):
-            self._alerts = Section(state_markup.alerts_list(alerts))
+            self._alerts = Section(state_markup.alerts_list(self._stores.alerts()))
         with panel("Limits and breakers"):
             self._limits = Section(state_markup.limits_view(limits))
         with panel("Saved"):
@@ -99,9 +101,10 @@ class OverviewPage:
             self._failures = Section(call_markup.failures_table(overview.failures, overview.days))
 
     async def _renew(self) -> None:
-        overview, alerts, limits, runs = await self._read()
+        overview, limits, runs, live = await self._read()
+        self._show_live(live)
         self._runs.show(state_markup.runs_table(runs, self._stores.wall_clock()))
-        self._alerts.show(state_markup.alerts_list(alerts))
+        self._alerts.show(state_markup.alerts_list(self._stores.alerts()))
         self._limits.show(state_markup.limits_view(limits))
         if self._may_change:
             self._show_pause(limits)
@@ -124,6 +127,10 @@ class OverviewPage:
         paused = limits is not None and limits.user_limits.paused
         await asyncio.to_thread(lambda: self._stores.set_paused(paused=not paused))
         await self._renew()
+
+    def _show_live(self, runs: tuple[RunRecord, ...]) -> None:
+        self._live_panel.set_visibility(bool(runs))
+        self._live.show(state_markup.live_runs(runs, self._stores.wall_clock()))
 
     def _show_pause(self, limits: SharedState | None) -> None:
         paused = limits is not None and limits.user_limits.paused

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from nicegui import ui
 
 from claude_force.dashboard import state_markup
 from claude_force.dashboard.frame import Section, button, keep_fresh, page, panel
-from claude_force.dashboard.markup import pill, plain, tiles
+from claude_force.dashboard.markup import note, pill, plain, tiles
 from claude_force.dashboard.run_drawing import SIGNS, run_svg
 from claude_force.reporting.numbers import dollars
 from claude_force.reporting.run_facts import wall_seconds
@@ -17,9 +17,6 @@ from claude_force.reporting.run_facts import wall_seconds
 if TYPE_CHECKING:
     from claude_force.dashboard.stores import Stores
     from claude_force.domain.runs import RunRecord
-
-# Runs that go on are shown with their graphs, these at most.
-_MOST_LIVE: Final = 3
 
 
 class RunsPage:
@@ -46,18 +43,10 @@ class RunsPage:
 
     async def _html(self) -> tuple[str, str]:
         runs = await asyncio.to_thread(self._stores.runs)
+        shown = await asyncio.to_thread(self._stores.live_runs)
         now = self._stores.wall_clock()
-        going = [run.run_id for run in runs if run.state == "running"][:_MOST_LIVE]
-        shown = [await asyncio.to_thread(self._stores.run, run_id) for run_id in going]
-        live = "".join(
-            f'<p class="block">{state_markup.run_link(run)} {pill(run.state)} '
-            f"{state_markup.run_duration(run, now)}</p>"
-            f'<div class="canvas">{run_svg(run, now_seconds=state_markup.elapsed_seconds(run, now))}</div>'
-            for run in shown
-        )
-        return live or '<p class="note">No run is under way.</p>', state_markup.runs_table(
-            runs, now
-        )
+        live = state_markup.live_runs(shown, now) or note("No run is under way.")
+        return live, state_markup.runs_table(runs, now)
 
 
 class RunPage:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from claude_force.dashboard.markup import Cell, address, link, note, pill, plain, table
-from claude_force.dashboard.run_drawing import SIGNS
+from claude_force.dashboard.markup import Cell, address, heads, link, note, pill, plain, table
+from claude_force.dashboard.run_drawing import SIGNS, run_svg
 from claude_force.reporting.numbers import dollars, duration
 from claude_force.reporting.run_facts import step_seconds
 
@@ -25,8 +25,10 @@ _ALERT_PILLS: Final[dict[AlertState, tuple[str, str]]] = {
 _MOST_ERRORS: Final = 5
 
 
-def alerts_list(alerts: Sequence[Alert]) -> str:
+def alerts_list(alerts: Sequence[Alert] | None) -> str:
     """What every rule says, those that fire first."""
+    if alerts is None:
+        return note("The rules are being asked …")
     order = {"firing": 0, "ok": 1, "quiet": 2}
     return _list(
         f"{pill(*_ALERT_PILLS[one.state])}<span class=what>{plain(one.text)}</span>"
@@ -74,13 +76,15 @@ def runs_table(runs: Sequence[RunRecord], now: float) -> str:
         (
             Cell(run.workflow_name, "name", f"/runs/{run.run_id}"),
             Cell(f"{SIGNS.get(run.state, '')} {run.state}", "nowrap", state=run.state),
-            Cell(run.started_at.strftime("%d %b %H:%M:%S"), "nowrap"),
+            Cell(run.started_at.strftime("%d %b %H:%M:%S"), "nowrap wide"),
             Cell(run_duration(run, now), "n"),
             Cell(dollars(run.cost_usd), "n"),
         )
         for run in runs
     ]
-    return table(("workflow", "state", "began", "took", "cost"), rows, figures_from=3)
+    return table(
+        heads("workflow", "state", "began", figures=("took", "cost"), wide=("began",)), rows
+    )
 
 
 def steps_table(run: RunRecord, elapsed: float) -> str:
@@ -93,11 +97,11 @@ def steps_table(run: RunRecord, elapsed: float) -> str:
                 Cell(step.step_id, "name"),
                 Cell(step.agent_name, "name", address("/calls", agent=step.agent_name, days=7)),
                 Cell(f"{SIGNS[step.state]} {step.state}", "nowrap", state=step.state),
-                Cell(step.error_kind or step.reason or "", "name"),
+                Cell(step.error_kind or step.reason or "", "name wide"),
                 Cell("" if taken is None else duration(taken), "n"),
             )
         )
-    return table(("step", "agent", "state", "why", "took"), rows, figures_from=4)
+    return table(heads("step", "agent", "state", "why", figures=("took",), wide=("why",)), rows)
 
 
 def elapsed_seconds(run: RunRecord, now: float) -> float | None:
@@ -115,6 +119,15 @@ def run_duration(run: RunRecord, now: float) -> str:
     return "" if run.seconds is None else duration(run.seconds)
 
 
+def live_runs(runs: Sequence[RunRecord], now: float) -> str:
+    """The graphs of runs under way, each with its name above it."""
+    return "".join(
+        f'<p class="block">{run_link(run)} {pill(run.state)} {run_duration(run, now)}</p>'
+        f'<div class="canvas">{run_svg(run, now_seconds=elapsed_seconds(run, now))}</div>'
+        for run in runs
+    )
+
+
 def run_link(run: RunRecord) -> str:
     """The name of a run, leading to it."""
     return link(f"/runs/{run.run_id}", run.workflow_name)
@@ -124,7 +137,8 @@ def _limits(limits: Sequence[LimitSeen]) -> str:
     if not limits:
         return ""
     rows = "".join(
-        f"<tr><td class=name>{plain(one.class_key)}</td><td class=nowrap>{plain(one.kind)}</td>"
+        f'<tr><td class="name" title="{plain(one.class_key)}">{plain(one.class_key.split(" at ")[0])}</td>'
+        f"<td class=nowrap>{plain(one.kind)}</td>"
         f'<td><span class="meter" role="img" aria-label="{_free(one):.0%} free"><i style="width:{_free(one):.0%}"></i></span></td>'
         f"<td class=n>{one.free:,.0f} of {one.per_minute:,.0f}</td></tr>"
         for one in limits
@@ -140,13 +154,17 @@ def _errors(state: SharedState) -> str:
     rows = [
         (
             Cell(one.kind, "nowrap"),
-            Cell(one.class_key, "name"),
+            Cell(one.class_key, "name wide"),
             Cell(_clock(one.last_at_epoch_seconds), "nowrap"),
             Cell(f"{one.count:,}", "n"),
         )
         for one in state.errors[:_MOST_ERRORS]
     ]
-    return table(("last errors", "of", "last", "times"), rows, figures_from=3) if rows else ""
+    return (
+        table(heads("last errors", "of", "last", figures=("times",), wide=("of",)), rows)
+        if rows
+        else ""
+    )
 
 
 def _free(limit: LimitSeen) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from claude_force.dashboard.overview import read_overview
+from claude_force.domain.errors import ClaudeForceError
 from claude_force.metrics.browsing import CallBrowser
 from claude_force.metrics.monitoring import check_alerts
 from claude_force.metrics.reader import MetricsReader
@@ -28,11 +31,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LOG: Final = logging.getLogger(__name__)
+
 # Any number of pages ask the stores so often at most, together.
 _FRESH_SECONDS: Final = 0.8
-# Alerts look at two weeks.
+# Alerts look at two weeks of hours, which takes longer than a page may.
 _ALERTS_FRESH_SECONDS: Final = 15.0
 _RUNS_SHOWN: Final = 12
+# Runs under way are shown with their graphs, these at most.
+_MOST_LIVE: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,22 +79,34 @@ class Stores:
         self._locks: defaultdict[Hashable, Lock] = defaultdict(Lock)
         # By question: until when its answer is fresh, and the answer.
         self._kept: dict[Hashable, tuple[float, Any]] = {}
+        # By days: the version that was read, and what it came to.
+        self._overviews: dict[int, tuple[Hashable, Overview]] = {}
+        self._alerts: tuple[Alert, ...] | None = None
+        self._alerts_due = -math.inf
 
     def overview(self, days: int) -> Overview:
-        """What the calls of the last days came to."""
-        return self._fresh(
-            ("overview", days), lambda: read_overview(self._reader, self._browser, days)
-        )
+        """What the calls of the last days came to; looked at anew when a process has written, or a minute is over."""
 
-    def alerts(self) -> tuple[Alert, ...]:
-        """What every rule says."""
-        return self._fresh(
-            "alerts",
-            lambda: check_alerts(
-                self._places.metrics, self._places.alerts, wall_clock=self.wall_clock
-            ),
-            _ALERTS_FRESH_SECONDS,
-        )
+        def read() -> Overview:
+            minute = int(self.wall_clock() // 60)
+            version = (self._reader.version(), minute)
+            known, overview = self._overviews.get(days, (None, None))
+            if overview is None or known != version:
+                overview = read_overview(self._reader, self._browser, days, now=self.wall_clock())
+                self._overviews[days] = (version, overview)
+            return overview
+
+        return self._fresh(("overview", days), read)
+
+    def alerts(self) -> tuple[Alert, ...] | None:
+        """What every rule said a moment ago; None until they were asked for the first time. Never waits."""
+        with self._locks["alerts"]:
+            if self._monotonic() >= self._alerts_due:
+                self._alerts_due = self._monotonic() + _ALERTS_FRESH_SECONDS
+                Thread(
+                    target=self._check_alerts, name="claude-force-dashboard-alerts", daemon=True
+                ).start()
+        return self._alerts
 
     def limits(self) -> SharedState | None:
         """Limits, breakers and processes; None before the first call of this user."""
@@ -102,6 +121,11 @@ class Stores:
     def run(self, run_id: str) -> RunRecord:
         """A run with its steps, and without what was asked and answered."""
         return self._fresh(("run", run_id), lambda: self._runs.outline(run_id))
+
+    def live_runs(self) -> tuple[RunRecord, ...]:
+        """Runs under way with their steps, the ones that were started last."""
+        going = [run.run_id for run in self.runs() if run.state == "running"]
+        return tuple(self.run(run_id) for run_id in going[:_MOST_LIVE])
 
     def calls(self, wanted: CallFilter, before: int | None) -> CallPage:
         """The calls behind a figure."""
@@ -121,6 +145,14 @@ class Stores:
         """Close the databases."""
         self._reader.close()
         self._browser.close()
+
+    def _check_alerts(self) -> None:
+        try:
+            self._alerts = check_alerts(
+                self._places.metrics, self._places.alerts, wall_clock=self.wall_clock
+            )
+        except ClaudeForceError as error:
+            _LOG.warning("alerts cannot be checked", extra={"kind": error.kind})
 
     def _fresh(self, key: Hashable, read: Callable[[], T], seconds: float = _FRESH_SECONDS) -> T:
         with self._locks[key]:

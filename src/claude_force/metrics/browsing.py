@@ -99,10 +99,14 @@ class CallBrowser:
                 return CallPage((), None)
             if wanted.slowest:
                 found = self._calls_between(wanted, wanted.since, wanted.until, None, limit)
-            for start, end in () if wanted.slowest else self._hours(wanted, before):
-                found += self._calls_between(wanted, start, end, before, limit + 1 - len(found))
-                if len(found) > limit:
-                    break
+            elif wanted.state == "failed":
+                # Failures are few, and have an index.
+                found = self._failures(wanted, before, limit + 1)
+            else:
+                for start, end in self._hours(wanted, before):
+                    found += self._calls_between(wanted, start, end, before, limit + 1 - len(found))
+                    if len(found) > limit:
+                        break
             calls = tuple(self._source.row(values) for _, *values in found[:limit])
         return CallPage(calls, found[limit - 1][0] if len(found) > limit else None)
 
@@ -154,13 +158,26 @@ class CallBrowser:
             ):
                 yield max(hour, wanted.since), min(hour + HOUR_SECONDS, until)
 
+    def _failures(
+        self, wanted: CallFilter, before: int | None, limit: int
+    ) -> list[tuple[Any, ...]]:
+        condition, values = _condition(wanted)
+        if before is not None:
+            condition += " AND ended_ms <= ? AND id < ?"
+            values += (before >> SEQUENCE_BITS, before)
+        return self._source.execute(
+            f"SELECT id, {CALL_COLUMNS} FROM calls INDEXED BY failed_calls "
+            f"WHERE error_kind <> 0 AND ended_ms >= ? AND ended_ms < ?{condition} ORDER BY ended_ms DESC, id DESC LIMIT ?",
+            wanted.since * 1000,
+            wanted.until * 1000,
+            *values,
+            limit,
+        )
+
     def _calls_between(
         self, wanted: CallFilter, start: int, end: int, before: int | None, limit: int
     ) -> list[tuple[Any, ...]]:
-        condition, values = _names_condition(wanted)
-        if wanted.error_kind is not None:
-            condition += " AND error_kind = (SELECT id FROM names WHERE name = ?)"
-            values += (wanted.error_kind,)
+        condition, values = _condition(wanted)
         last = first_id(end * 1000) if before is None else min(before, first_id(end * 1000))
         return self._source.execute(
             f"SELECT id, {CALL_COLUMNS} FROM calls WHERE id >= ? AND id < ?{_IN_CALL[wanted.state]}{condition} "
@@ -170,6 +187,17 @@ class CallBrowser:
             *values,
             limit,
         )
+
+
+def _condition(wanted: CallFilter) -> tuple[str, tuple[object, ...]]:
+    """What a call has to have, besides its state and time."""
+    condition, values = _names_condition(wanted)
+    if wanted.error_kind is None:
+        return condition, values
+    return f"{condition} AND error_kind = (SELECT id FROM names WHERE name = ?)", (
+        *values,
+        wanted.error_kind,
+    )
 
 
 def _names_condition(wanted: CallFilter) -> tuple[str, tuple[object, ...]]:

@@ -118,6 +118,20 @@ SCHEMA: Final = Schema(
                 )
             ),
         ),
+        (
+            # How often each kind of error ended a call, by day, for as long as the days themselves are kept: a counter
+            # that is scraped must never go back.
+            """CREATE TABLE failure_days (
+                start INTEGER NOT NULL, agent INTEGER NOT NULL, error_kind INTEGER NOT NULL, calls INTEGER NOT NULL,
+                PRIMARY KEY (start, agent, error_kind)
+            ) WITHOUT ROWID""",
+            f"""INSERT INTO failure_days
+                SELECT ended_ms / {DAY_SECONDS * 1000} * {DAY_SECONDS}, agent, error_kind, count(*)
+                FROM calls WHERE error_kind <> 0 GROUP BY 1, 2, 3""",  # noqa: S608 - numbers of this module
+            # With what failures are counted by: without looking at a row.
+            "DROP INDEX failed_calls",
+            "CREATE INDEX failed_calls ON calls (ended_ms, error_kind, agent) WHERE error_kind <> 0",
+        ),
     ),
 )
 

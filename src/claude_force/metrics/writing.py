@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from itertools import chain
 from operator import attrgetter, itemgetter
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from claude_force.metrics.cells import Cell, by_agent, by_day, cell_of
 from claude_force.metrics.schema import (
+    DAY_SECONDS,
     HOUR_SECONDS,
     SEQUENCE_BITS,
     SEQUENCE_MASK,
@@ -32,6 +33,8 @@ _OWN_COLUMNS: Final = (
     "attempts, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost"
 )
 _OWN: Final = 17
+# Where the kind of error stands in a stored row.
+_ERROR_KIND: Final = 17
 _ORDINARY: Final = (0, 0, None, 0, 0, 0, 0)
 # Several rows in a statement: each statement has a price of its own, about half that of a row.
 _ROWS_AT_ONCE: Final = 40
@@ -42,6 +45,7 @@ _names: Final = attrgetter(
 )
 _NO_NAME: Final[dict[str | None, int]] = {"": 0, None: 0}
 _HOUR_MILLISECONDS: Final = HOUR_SECONDS * 1000
+_DAY_MILLISECONDS: Final = DAY_SECONDS * 1000
 _MOST_NAMES: Final = 10_000
 
 
@@ -62,6 +66,7 @@ class RowWriter:
                 self._merge("hours", hours)
                 self._merge("agent_hours", by_agent(hours.items()))
                 self._merge("days", by_day(hours.items()))
+                self._count_failures(stored)
         except BaseException:
             # Names that were rolled back have no number.
             self._number_by_name = dict(_NO_NAME)
@@ -85,6 +90,19 @@ class RowWriter:
                 f"INSERT OR REPLACE INTO {table} (start, agent, model, workflow, {columns}, latency) VALUES ({marks})",  # noqa: S608 - as above
                 (*key, *merged.stored()),
             )
+
+    def _count_failures(self, stored: Iterable[Sequence[Any]]) -> None:
+        """Add the calls that failed to the counts of their days."""
+        counts = Counter(
+            (row[1] // _DAY_MILLISECONDS * DAY_SECONDS, row[3], row[_ERROR_KIND])
+            for row in stored
+            if row[_ERROR_KIND]
+        )
+        self._connection.executemany(
+            "INSERT INTO failure_days VALUES (?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET calls = calls + excluded.calls",
+            [(*key, count) for key, count in counts.items()],
+        )
 
     def _number_all(self, rows: Iterable[CallRow]) -> None:
         """Learn the numbers of the names in ``rows``, giving one to those that have none."""
