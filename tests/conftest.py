@@ -318,6 +318,16 @@ class RedisServer:
                 assert time.monotonic() < deadline, "redis-server did not start"
             time.sleep(0.02)
 
+    def freeze(self) -> None:
+        """Have it answer nobody, with what it holds, until `thaw`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """End `freeze`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Kill it: what it held is gone."""
         if self._process is not None:

@@ -143,6 +143,28 @@ def test_a_server_that_comes_back_empty_hears_what_was_used_before_anything_is_r
     assert again.account(NOON) == Account(spent_usd=9 * CENT, reserved_usd=CENT)
 
 
+def test_a_server_that_goes_back_to_an_older_state_hears_what_it_has_lost(
+    open_ledger: Open, redis_server: RedisServer
+) -> None:
+    import redis
+
+    record = "claude-force:{shared}:1:spending"
+    ledger = open_ledger("one")
+    under_way = ledger.reserve(CENT, 10 * CENT, at=NOON)
+    with redis.Redis.from_url(redis_server.url) as client:
+        snapshot = client.dump(record)
+        for _ in range(6):
+            ledger.settle(ledger.reserve(CENT, 10 * CENT, at=NOON), CENT)
+        client.restore(record, 0, snapshot, replace=True)
+    assert ledger.account(NOON) == Account(spent_usd=7 * CENT)
+    # What the snapshot knew of is not counted twice, and stays at its worst case.
+    ledger.settle(under_way, Decimal(0))
+    assert ledger.account(NOON) == Account(spent_usd=7 * CENT)
+    ledger.reserve(3 * CENT, 10 * CENT, at=NOON)
+    with pytest.raises(BudgetExceededError):
+        ledger.reserve(CENT, 10 * CENT, at=NOON)
+
+
 def test_a_machine_remembers_what_was_used_when_no_process_lives(
     open_ledger: Open, redis_server: RedisServer
 ) -> None:

@@ -112,7 +112,7 @@ def test_four_machines_obey_one_limit_and_use_all_of_it(
 def test_a_machine_that_is_killed_leaves_its_share_to_the_others(
     start: Start, limited: SimulatorThread, redis_server: RedisServer, until: Until
 ) -> None:
-    calls = 250
+    calls = 225
     processes = [start(n, calls) for n in range(MACHINES)]
     until(lambda: limited.stats.answers > 100)
     processes[0].kill()
@@ -128,14 +128,46 @@ def test_a_machine_that_is_killed_leaves_its_share_to_the_others(
 def test_a_server_that_is_killed_and_comes_back_empty_costs_no_call_and_no_limit(
     start: Start, limited: SimulatorThread, redis_server: RedisServer, until: Until
 ) -> None:
-    calls = 250
+    outlast(
+        fail=redis_server.stop,
+        recover=redis_server.start,
+        start=start,
+        limited=limited,
+        redis_server=redis_server,
+        until=until,
+    )
+
+
+def test_a_server_that_hangs_for_a_while_costs_no_call_and_no_limit(
+    start: Start, limited: SimulatorThread, redis_server: RedisServer, until: Until
+) -> None:
+    outlast(
+        fail=redis_server.freeze,
+        recover=redis_server.thaw,
+        start=start,
+        limited=limited,
+        redis_server=redis_server,
+        until=until,
+    )
+
+
+def outlast(
+    *,
+    fail: Callable[[], None],
+    recover: Callable[[], None],
+    start: Start,
+    limited: SimulatorThread,
+    redis_server: RedisServer,
+    until: Until,
+) -> None:
+    """Four machines go on while the server is away, and are back with it before they end."""
+    calls = 275
     processes = [start(n, calls) for n in range(MACHINES)]
     until(lambda: limited.stats.answers > 150)
-    redis_server.stop()
+    fail()
     answers = limited.stats.answers
-    # The machines go on without it.
     until(lambda: limited.stats.answers > answers + 150)
-    redis_server.start()
+    recover()
     until(lambda: len(read_redis_state(redis_server.url).processes) == MACHINES)
     reports = [ended(process) for process in processes]
     assert [report["outcomes"] for report in reports] == [{"answered": calls}] * MACHINES

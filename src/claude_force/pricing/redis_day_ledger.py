@@ -71,8 +71,9 @@ class RedisDayLedger:
     nothing is reserved, for 5 s by waiting, then by a `StorageError`. What was reserved before goes on; what it cost
     is told when the server is back.
 
-    A server that comes back empty is told what was used: every machine keeps its last word on disk, and every
-    process that lives repeats it once a second. Nothing is reserved in a new record for 3 s, so that all are heard.
+    A server that comes back empty, or with an older state, is told what was used: every machine keeps its last word on
+    disk, and every process that lives repeats it once a second. Nothing is reserved for 3 s then, so that all are
+    heard.
 
     Args:
         url: of the server.
@@ -214,8 +215,8 @@ class RedisDayLedger:
         then = self._recalled(day, strictly=what == "reserve")
         arguments = (
             *(what, day, token, str(amount), str(actual), str(limit)),
-            *(then.life, str(then.used_nano), os.urandom(8).hex()),
-            *(str(self._settling_seconds), _oldest(day)),
+            *(then.life, str(then.changes), str(then.used_nano)),
+            *(os.urandom(8).hex(), str(self._settling_seconds), _oldest(day)),
         )
         answer = self._link.call(lambda client: _answer(self._run(client, arguments)))
         with self._lock:

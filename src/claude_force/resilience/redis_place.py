@@ -31,8 +31,8 @@ BREAKERS: Final = PREFIX + "breakers"
 LIMITS_PATIENCE: Final = Patience(
     timeout_seconds=0.5,
     slow_seconds=float("inf"),
-    first_pause_seconds=1.0,
-    longest_pause_seconds=5.0,
+    first_pause_seconds=0.5,
+    longest_pause_seconds=4.0,
     meanwhile="each machine goes on with its part of the limits until the server is back",
 )
 

@@ -71,7 +71,8 @@ end
 local function reap()
   local silent = {}
   for lease_id, one in pairs(demands) do
-    if lease_id ~= me and now - one.seen_at >= told.silent_seconds then silent[#silent + 1] = lease_id end
+    -- One that was seen long after now is dead too: the server's clock went back.
+    if lease_id ~= me and math.abs(now - one.seen_at) >= told.silent_seconds then silent[#silent + 1] = lease_id end
   end
   for _, lease_id in ipairs(silent) do
     bury(lease_id)
