@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from claude_force.cache.semantic.reading import read_task
+from claude_force.cache.semantic.reading import read_tasks
 
 if TYPE_CHECKING:
     from claude_force.cache.semantic.reading import Reading
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def disagreement(asked: str, answered: str) -> str | None:
     """What the tasks differ in that forbids to answer one with the other; None where nothing does."""
-    one, two = read_task(asked), read_task(answered)
+    one, two = read_tasks(asked, answered)
     if not one.words:
         return "everything: nothing is left of the task that could be compared"
     if one == two:

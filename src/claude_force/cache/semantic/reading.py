@@ -11,6 +11,7 @@ from claude_force.cache.semantic.words import (
     ARTICLES,
     AUXILIARIES,
     DEGREES,
+    ENGLISH,
     FILLERS,
     FORMS,
     KINDS,
@@ -23,11 +24,15 @@ from claude_force.cache.semantic.words import (
 
 _QUOTES: Final = str.maketrans("\u2018\u2019\u201c\u201d\u00b4", "''\"\"'")
 _QUOTED: Final = re.compile(r"\"([^\"]+)\"|`([^`]+)`|(?<!\w)'([^']+)'(?!\w)")
-# What is stripped at the edges of a word: punctuation, not operators or units.
-_EDGES: Final = ".,;:?!()[]{}\"'`\u2026\u2013\u2014"
+# Punctuation, as far as it cannot be a part of a number or of a formula: brackets and dashes stay, and a point in front.
+_OPENING: Final = "\"'`"
+_CLOSING: Final = ".,;:?\"'`\u2026"
+_EXCLAMATIONS: Final = re.compile(r"(?<!\d)!+$")
 _SENTENCE_ENDS: Final = ".?!:"
 # Names of things, which are compared as they are written: a digit, or a sign of a path, address, option or operator.
 _LITERAL: Final = re.compile(r"\d|[_/\\@#$%&*+=<>~^|]|\w[.:]\w|^-|[a-z][A-Z]")
+# At the end of a question these are what is asked for: "What does it do?"
+_ACTS: Final = frozenset(["do", "does"])
 _SMALL: Final = FILLERS | FORMS.keys() | KINDS.keys() | NEGATIONS
 # Words of relation, which end a name. Those that are missing here cost hits.
 _RELATIONS: Final = frozenset(
@@ -66,19 +71,33 @@ class Reading:
     words: tuple[str, ...]
 
 
+def read_tasks(one: str, two: str) -> tuple[Reading, Reading]:
+    """The readings of two tasks, in English where one of them is."""
+    english = _is_english(one) or _is_english(two)
+    return _read(one, english=english), _read(two, english=english)
+
+
 @lru_cache(maxsize=512)
-def read_task(task: str) -> Reading:
-    """The reading of a task."""
+def _is_english(task: str) -> bool:
+    return not ENGLISH.isdisjoint(_tokens(task.translate(_QUOTES)))
+
+
+@lru_cache(maxsize=512)
+def _read(task: str, *, english: bool) -> Reading:
     text = task.translate(_QUOTES)
-    tokens = _possessives_first(_tokens(text))
+    quoted = tuple(next(filter(None, found)) for found in _QUOTED.findall(text))
+    tokens = _tokens(text)
+    if not english:
+        return _unread(tokens, quoted)
+    tokens = _possessives_first(_without_phrases(tokens))
     kinds = _kinds(tokens)
     forms = [FORMS[token] for token in tokens if token in FORMS]
     if kinds == ("manner",):
         # How something can be done is how it is done.
         forms = [form for form in forms if form != "can"]
     return Reading(
-        quoted=tuple(next(filter(None, found)) for found in _QUOTED.findall(text)),
-        numbers=tuple(token for token in tokens if token[:1].isdigit() or token[-1:].isdigit()),
+        quoted=quoted,
+        numbers=_numbers(tokens),
         negations=sum(token in NEGATIONS for token in tokens),
         kinds=kinds,
         forms=tuple(forms),
@@ -90,27 +109,57 @@ def read_task(task: str) -> Reading:
     )
 
 
-def _tokens(text: str) -> list[str]:
-    written = text.split()
-    lowered = " ".join(
-        _lowered(token, starts_sentence=place == 0 or written[place - 1][-1] in _SENTENCE_ENDS)
-        for place, token in enumerate(written)
+def _unread(tokens: list[str], quoted: tuple[str, ...]) -> Reading:
+    """A task in a language that the tables do not know: every word counts."""
+    return Reading(
+        quoted=quoted,
+        numbers=_numbers(tokens),
+        negations=0,
+        kinds=(),
+        forms=(),
+        words=tuple(tokens),
     )
+
+
+def _numbers(tokens: list[str]) -> tuple[str, ...]:
+    return tuple(token for token in tokens if token[0].isdigit() or token[-1].isdigit())
+
+
+def _tokens(text: str) -> list[str]:
+    """The words without punctuation, in lower case where they begin a sentence."""
+    tokens = []
+    begins = True
+    for written in text.split():
+        bare = _bare(written)
+        if bare:
+            tokens.append(_lowered(bare) if begins or bare.startswith("I'") else bare)
+            if bare == "I":
+                tokens[-1] = "i"
+        begins = written[-1] in _SENTENCE_ENDS
+    return tokens
+
+
+def _bare(written: str) -> str:
+    bare = written.lstrip(_OPENING)
+    while (shorter := _EXCLAMATIONS.sub("", bare).rstrip(_CLOSING)) != bare:
+        bare = shorter
+    return bare
+
+
+def _lowered(token: str) -> str:
+    """The first word of a sentence in lower case, unless its capitals are its own: ``US``, ``parseUrl``.
+
+    Any other word keeps them: rust is not Rust, teams are not Teams, and will is not Will.
+    """
+    own = (len(token) > 1 and token.isupper()) or _LITERAL.search(token)
+    return token if own else token.lower()
+
+
+def _without_phrases(tokens: list[str]) -> list[str]:
+    text = " ".join(tokens)
     for pattern, replacement in PHRASES:
-        lowered = pattern.sub(replacement, lowered)
-    return [bare for token in lowered.split() if (bare := token.strip(_EDGES))]
-
-
-def _lowered(token: str, *, starts_sentence: bool) -> str:
-    """A word in lower case, unless its capitals make it another word: ``US``, ``Will``, ``Teams``, ``parseUrl``."""
-    bare = token.strip(_EDGES)
-    lower = bare.lower()
-    if bare in {"I", lower} or (starts_sentence and bare == "A"):
-        return token.lower()
-    is_name = (bare.isupper() and lower in _SMALL) or len(bare) == 1 or _LITERAL.search(bare)
-    if is_name or (not starts_sentence and (lower in _SMALL or lower.endswith("s"))):
-        return token
-    return token.lower()
+        text = pattern.sub(replacement, text)
+    return text.split()
 
 
 def _possessives_first(tokens: list[str]) -> list[str]:
@@ -144,13 +193,15 @@ def _says_nothing(tokens: list[str], place: int) -> bool:
         token in _SMALL
         or (place == 0 and token in REQUESTS)
         or (place > 0 and tokens[place - 1] == "how" and token in DEGREES)
-    )
+    ) and not (token in _ACTS and place == len(tokens) - 1)
 
 
 def _kinds(tokens: list[str]) -> tuple[str, ...]:
+    found = []
     if tokens and tokens[0] in AUXILIARIES:
-        return ("yes or no",)
-    found = ["thing"] if tokens[:1] and tokens[0] in REQUESTS else []
+        found.append("yes or no")
+    elif tokens and tokens[0] in REQUESTS:
+        found.append("thing")
     for place, word in enumerate(tokens):
         if word in KINDS:
             degree = " ".join(tokens[place + 1 : place + 2]) if word == "how" else ""

@@ -41,17 +41,17 @@ PHRASES: Final = tuple(
         (r"who is able to", "who can"),
         (r"what (?:are|is) the (?:steps|procedure|process|way|best way) (?:to|for)", "how"),
         (r"the (?:best )?way to", "how"),
-        (r"what do (?:i|we|you) have to do to", "how"),
+        (r"what do (?:i|one) have to do to", "how"),
         (r"in (?:which|what) way", "how"),
-        (r"how (?:do|can|could) (?:i|we|one)", "how"),
+        (r"how (?:do|does|can|could) (?:i|one)", "how"),
         (r"how to", "how"),
-        (r"where (?:do|can|could) (?:i|we|one)(?= (?:find|get|buy|see) )", "where"),
+        (r"where (?:do|does|can|could) (?:i|one)(?= (?:find|get|buy|see) )", "where"),
         (r"what is the reason (?:that|why)", "why"),
         (r"for what reason", "why"),
         (r"at what times?", "when"),
         (r"what time", "when"),
         (r"(?:what|which) person", "who"),
-        (r"what is the number of", "how many"),
+        (r"what is the number of(?! (?:the|an?|my|your|our|this|that|which) )", "how many"),
         # Words that go together.
         (r"(?:turn|switch) on", "enable"),
         (r"(?:turn|switch) off", "disable"),
@@ -90,7 +90,6 @@ SYNONYMS: Final = {
         ("allow", "permit"),
         ("allowed", "permitted"),
         ("maximum", "max"),
-        ("minimum", "min"),
         ("app", "application"),
         ("config", "configuration"),
         ("repo", "repository"),
@@ -100,7 +99,6 @@ SYNONYMS: Final = {
         ("tv", "television"),
         ("kid", "child", "children"),
         ("regex", "regexp"),
-        ("all", "every", "each"),
         ("to", "into"),
     )
     for word in words
@@ -153,9 +151,18 @@ FORMS: Final = {
     for word in words.split()
 }
 
-# Written like plurals, and something else than what they would be the plural of.
+# One of these makes a text English; to all others none of these tables applies. No word of another language.
+ENGLISH: Final = _words(
+    "the are what what's which how who who's when where where's why does did this please with without from and tell than "
+    "can can't cannot not should would you your don't doesn't didn't isn't aren't wasn't won't"
+)
+
+# Written like plurals, and something else than what they would be the plural of; and forms of verbs that without their
+# "s" are of the past.
 NO_PLURALS: Final = _words(
     "news goods customs arms glasses means works windows pandas rails jeans lens maths stats headquarters savings thanks "
     "premises grounds spirits minutes odds series species shorts trunks briefs colours colors contents damages forces "
-    "funds heads letters manners papers pains quarters regards remains respects stairs times waters wages wits"
+    "funds heads letters manners papers pains quarters regards remains respects stairs times waters wages wits hits beats "
+    "costs cuts puts sets reads lets shuts hurts bets bids bursts casts quits rids spreads splits sheds thrusts upsets "
+    "forecasts broadcasts fits knits wets sweats weds"
 )
