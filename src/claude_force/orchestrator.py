@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from claude_force.agents.calls import AgentCall
+from claude_force.assembly.batch_methods import BatchMethods
 from claude_force.assembly.cache_methods import CacheMethods
 from claude_force.assembly.caller import Caller
 from claude_force.assembly.options import RuntimeOptions
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 CallLike: TypeAlias = "AgentCall | tuple[str, str]"
 
 
-class AsyncAgentOrchestrator(WorkflowMethods, CacheMethods):
+class AsyncAgentOrchestrator(WorkflowMethods, BatchMethods, CacheMethods):
     """Runs agents and workflows; the asynchronous API.
 
     Nothing is read and no connection is made before the first call. One instance may be used by any number of tasks,

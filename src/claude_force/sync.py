@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from claude_force.agents.calls import CallOptions
     from claude_force.agents.registry import AgentRegistry
+    from claude_force.assembly.batching_submissions import SubmissionProgress
     from claude_force.cache.disk_pins import PinnedRun
     from claude_force.cache.pins import PinReport
     from claude_force.cache.semantic.embedder import Embedder
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     )
     from claude_force.workflows.plan import WorkflowPlan
     from claude_force.workflows.run_store import RunStore
+    from claude_force.workflows.submissions import BatchSubmission
 
 
 class AgentOrchestrator:
@@ -205,6 +207,32 @@ class AgentOrchestrator:
     ) -> Iterator[AgentOutcome]:
         """Outcomes of many calls by way of message batches; see `AsyncAgentOrchestrator.run_batch`."""
         return self._taken(self._force.run_batch(calls, wait=wait, on_look=on_look))
+
+    def submit_batch(self, calls: Iterable[CallLike], *, note: str = "") -> BatchSubmission:
+        """Send calls in batches and return; see `AsyncAgentOrchestrator.submit_batch`."""
+        return self._loop.wait(lambda: self._force.submit_batch(calls, note=note))
+
+    def batch_submissions(self) -> list[BatchSubmission]:
+        """Everything that was submitted and is on record, the last first."""
+        return self._loop.wait(self._force.batch_submissions)
+
+    def batch_status(self, submission_id: str) -> SubmissionProgress:
+        """Where a submission stands; see `AsyncAgentOrchestrator.batch_status`."""
+        return self._loop.wait(lambda: self._force.batch_status(submission_id))
+
+    def collect_batch(
+        self,
+        submission_id: str,
+        *,
+        wait: bool = False,
+        on_look: Callable[[int], None] | None = None,
+    ) -> Iterator[AgentOutcome]:
+        """Outcomes of a submission; see `AsyncAgentOrchestrator.collect_batch`."""
+        return self._taken(self._force.collect_batch(submission_id, wait=wait, on_look=on_look))
+
+    def cancel_batch(self, submission_id: str) -> SubmissionProgress:
+        """Stop the batches of a submission; see `AsyncAgentOrchestrator.cancel_batch`."""
+        return self._loop.wait(lambda: self._force.cancel_batch(submission_id))
 
     def _taken(self, outcomes: AsyncGenerator[AgentOutcome, None]) -> Iterator[AgentOutcome]:
         try:

@@ -132,10 +132,10 @@ class BatchRun:
                 for key in sorted(wanted.pop(number)):
                     yield BatchResult(custom_id=key, error=ServiceError(_NOT_ACCEPTED))
             for batch in [batch for batch in pending if batch.number in wanted]:
-                if not await self._has_ended(batch):
+                if not await self.has_ended(batch):
                     continue
                 keys_of_batch = wanted.pop(batch.number)
-                async for result in self._taken(batch, keys_of_batch):
+                async for result in self.results_of(batch, keys_of_batch):
                     yield result
                 if forget:
                     await self.taken(keys_of_batch)
@@ -182,16 +182,17 @@ class BatchRun:
             pending = await asyncio.to_thread(self._ledger.pending, self._origin)
         return pending
 
-    async def _has_ended(self, batch: PendingBatch) -> bool:
+    async def has_ended(self, batch: PendingBatch) -> bool:
+        """Whether every request of a batch has a result; one that is gone has none to wait for."""
         if batch.batch_id is None:
             return False
         try:
             return (await self._api.status(batch.batch_id)).ended
         except InvalidRequestError:
-            # Gone, or of another workspace: `_taken` says so for each of its requests.
+            # Gone, or of another workspace: `results_of` says so for each of its requests.
             return True
 
-    async def _taken(
+    async def results_of(
         self, batch: PendingBatch, wanted: set[str]
     ) -> AsyncGenerator[BatchResult, None]:
         """The results of a batch that has ended, for the keys that are wanted; each key has one."""
