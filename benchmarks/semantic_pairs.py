@@ -37,7 +37,7 @@ class Pair:
 
 
 def read_groups(path: Path = PAIRS_FILE) -> list[Group]:
-    """The groups of a file: lines that begin with Q or A, = and !, groups apart by empty lines, # for comments."""
+    """The groups of a file: lines that begin with Q, A or H, = and !, groups apart by empty lines, # for comments."""
     text = "\n".join(
         line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")
     )
@@ -46,15 +46,16 @@ def read_groups(path: Path = PAIRS_FILE) -> list[Group]:
         same, other = [], []
         for line in block.strip().splitlines():
             mark, task = line[0], line[1:].strip()
-            if mark in "QA=":
+            if mark in "QAH=":
                 same.append(task)
             elif mark == "!":
                 kind, _, task = task.partition(" | ")
                 other.append((kind, task))
             else:
-                message = f"{path}: {line!r} begins with none of Q A = ! #"
+                message = f"{path}: {line!r} begins with none of Q A H = ! #"
                 raise ValueError(message)
-        held_out = block.lstrip().startswith("Q") and number % 2 == 1
+        kind = block.lstrip()[0]
+        held_out = kind == "H" or (kind == "Q" and number % 2 == 1)
         groups.append(Group(held_out, tuple(same), tuple(other)))
     return groups
 

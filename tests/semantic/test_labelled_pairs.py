@@ -70,9 +70,9 @@ def test_no_pair_that_asks_something_else_is_a_hit(similar: list[Any]) -> None:
     assert wrong == []
 
 
-def test_without_the_guard_a_fifth_of_them_would_be(pairs: list[Any], similar: list[Any]) -> None:
+def test_without_the_guard_one_in_seven_would_be(pairs: list[Any], similar: list[Any]) -> None:
     of_all, found = Counter(pair.same for pair in pairs), Counter(pair.same for pair in similar)
-    assert found[False] > 0.2 * of_all[False]
+    assert found[False] > of_all[False] / 7
 
 
 def test_a_fifth_of_the_held_out_paraphrases_is_a_hit(pairs: list[Any], similar: list[Any]) -> None:
