@@ -149,11 +149,6 @@ def test_a_run_shares_answers_and_limits_with_an_authority_from_the_environment(
         assert run.code == 0, run.err
         assert "Warning" not in run.err
         results.append(run.json)
-        assert process("ctl", "limits", env=environment).code == 0
-        assert (
-            process("cache", "stats", "--redis", "--json", env=environment).json["redis"]["entries"]
-            == 1
-        )
     assert results[0]["cached"] is None
     assert results[1]["cached"]["tier"] == "redis"
 
