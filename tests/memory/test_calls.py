@@ -78,6 +78,13 @@ def test_a_call_recalls_what_an_earlier_one_did(
     assert two.task == SECOND
 
 
+def test_a_result_names_the_memories_that_it_was_given(make_force: MakeAsync) -> None:
+    assert ask(make_force, "alpha", FIRST).recalled == ()
+    assert ask(make_force, "alpha", SECOND).recalled == (1,)
+    assert ask(make_force, "alpha", SECOND).recalled == (1,)
+    assert ask(make_force, "alpha", SECOND, use_memory=False).recalled is None
+
+
 def test_nothing_is_remembered_unasked(make_force: MakeAsync, project: Project) -> None:
     ask(make_force, "alpha", FIRST, use_memory=None)
     ask(make_force, "alpha", SECOND, use_memory=False)

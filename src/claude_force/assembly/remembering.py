@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -106,7 +106,7 @@ class Remembering:
 
         key = request_key(request, origin="")
         try:
-            remembered = await asyncio.wait_for(
+            remembered, numbers = await asyncio.wait_for(
                 asyncio.to_thread(
                     lambda: (
                         self._remembered(call, definition, key, run) if recalls else self._none()
@@ -117,7 +117,9 @@ class Remembering:
         except (ClaudeForceError, OSError, TimeoutError) as error:
             self._warn(error)
             return Reminded(request=request, key=key)
-        return Reminded(request=remind(request, remembered), key=key)
+        reminded = remind(request, remembered)
+        context = replace(request.context, recalled=numbers)
+        return Reminded(request=replace(reminded, context=context), key=key)
 
     def keep(self, call: AgentCall, key: str, result: AgentResult) -> None:
         """Remember a complete answer; returns at once."""
@@ -148,23 +150,23 @@ class Remembering:
         if self._store is not None:
             self._store.close()
 
-    def _none(self) -> Remembered:
+    def _none(self) -> tuple[Remembered, tuple[int, ...]]:
         """Nothing; the project is known afterwards."""
         from claude_force.agents.reminding import Remembered
 
         self._opened()
-        return Remembered()
+        return Remembered(), ()
 
     def _remembered(
         self, call: AgentCall, definition: AgentDefinition, key: str, run: RunStop | None
-    ) -> Remembered:
+    ) -> tuple[Remembered, tuple[int, ...]]:
+        """What is remembered, and the numbers of what is recalled of it."""
         from claude_force.agents.reminding import Remembered
 
         store = self._opened()
-        return Remembered(
-            notes=self._notes(definition, Path(store.project)),
-            recalled=self._recalled(call, key, run, store),
-        )
+        recalled, numbers = self._recalled(call, key, run, store)
+        notes = self._notes(definition, Path(store.project))
+        return Remembered(notes=notes, recalled=recalled), numbers
 
     def _notes(self, definition: AgentDefinition, project: Path) -> str:
         from claude_force.memory.notes import read_notes
@@ -173,11 +175,13 @@ class Remembering:
             return ""
         return read_notes(definition.memory, definition.name, home=self._home, project=project)
 
-    def _recalled(self, call: AgentCall, key: str, run: RunStop | None, store: MemoryStore) -> str:
+    def _recalled(
+        self, call: AgentCall, key: str, run: RunStop | None, store: MemoryStore
+    ) -> tuple[str, tuple[int, ...]]:
         from claude_force.memory.recall import recalled_text, worth_recalling
 
         if not self._settings.max_tokens:
-            return ""
+            return "", ()
         up_to_id = None
         if run is None:
             # What an earlier call of this process did may be on its way to the disk.
@@ -191,8 +195,7 @@ class Remembering:
             up_to_id=up_to_id,
             except_key=key,
         )
-        text, _ = recalled_text(worth_recalling(found.value), self._settings.max_tokens)
-        return text
+        return recalled_text(worth_recalling(found.value), self._settings.max_tokens)
 
     def _opened(self) -> MemoryStore:
         from claude_force.memory.store import MemoryStore

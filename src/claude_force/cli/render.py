@@ -46,16 +46,25 @@ def tokens(usage: Usage) -> str:
 
 def summary(result: AgentResult) -> str:
     """One line on how an answer came about."""
+    memories = _memories(result)
     if result.cached is not None:
-        return f"{result.agent_name} · {result.model} · {cached(result.cached)} · {result.seconds * 1000:.0f} ms"
+        return f"{result.agent_name} · {result.model} · {cached(result.cached)} · {result.seconds * 1000:.0f} ms{memories}"
     retried = f" · {result.attempts} attempts" if result.attempts > 1 else ""
     model = result.model
     if result.fallback_from is not None:
         model = f"{result.model} (fallback: {result.fallback_from} could not answer)"
     return (
         f"{result.agent_name} · {model} · {tokens(result.usage)} · {dollars(result.cost_usd)} · "
-        f"{result.seconds:.1f} s{retried}"
+        f"{result.seconds:.1f} s{retried}{memories}"
     )
+
+
+def _memories(result: AgentResult) -> str:
+    """How many memories an answer was given; nothing for a call without a memory."""
+    if result.recalled is None:
+        return ""
+    count = len(result.recalled)
+    return f" · {count} {'memory' if count == 1 else 'memories'} recalled"
 
 
 def prompt_cache_saving() -> PromptCacheSaving:
@@ -107,6 +116,7 @@ def result_json(result: AgentResult) -> dict[str, Any]:
         "usage": usage_json(result.usage),
         "cost_usd": None if result.cost_usd is None else str(result.cost_usd),
         "cached": None if result.cached is None else _cached_json(result.cached),
+        "recalled": None if result.recalled is None else list(result.recalled),
         "attempts": result.attempts,
         "seconds": round(result.seconds, 3),
         "request_id": result.request_id,

@@ -98,6 +98,8 @@ class CallContext:
     fallback: tuple[str, ...] = ()
     # How often an answer that was cut off at ``max_tokens`` is continued.
     continue_rounds: int = 0
+    # Numbers of the memories that the request holds; None for a call without a memory.
+    recalled: tuple[int, ...] | None = None
     # Its place among the calls that are made together with it; None for a call on its own.
     seat: Seat | None = None
     # Says when its run is stopped; None for a call that belongs to no run.

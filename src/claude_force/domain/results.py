@@ -41,6 +41,8 @@ class AgentResult:
     discounts: Discounts | None = None
     # Set when the answer came from a cache: from which tier, how old, stale or not.
     cached: CacheHit | None = None
+    # Numbers of the memories that it was given (`claude-force memory show`); None for a call without a memory.
+    recalled: tuple[int, ...] | None = None
     # Requests sent for it.
     attempts: int = 1
     # From the call to the whole answer.

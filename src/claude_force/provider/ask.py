@@ -93,6 +93,7 @@ def _result(request: MessageRequest, response: MessageResponse, seconds: float) 
         cost_usd=response.cost_usd,
         discounts=response.discounts,
         cached=response.cached,
+        recalled=request.context.recalled,
         attempts=response.attempts,
         seconds=seconds,
         request_id=response.request_id,
