@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_force.cli.interrupt import interruptible
 from claude_force.cli.map_items import calls_of, read_items, waiting_teller
 from claude_force.cli.options import (
     answer_options,
@@ -56,6 +54,9 @@ def warm(
         raise ConfigError("--no-wait is for --batch.")
     if batch and answer.use_memory:
         raise ConfigError("--memory is not for --batch; leave one of the two out.")
+    # Here, because the other commands of this group need no event loop.
+    import asyncio
+
     asyncio.run(_warm(items, agent, options, answer, batch=batch, wait=not no_wait))
 
 
@@ -68,6 +69,8 @@ async def _warm(
     batch: bool,
     wait: bool,
 ) -> None:
+    from claude_force.cli.interrupt import interruptible
+
     async with open_orchestrator(options) as force:
         calls = calls_of(read_items(items), agent, answer, options.cache, force.registry)
         async with interruptible(force) as interruption:

@@ -19,6 +19,7 @@ from claude_force.cli.metrics_options import (
     tell_how,
 )
 from claude_force.cli.metrics_savings import savings
+from claude_force.cli.metrics_serve import serve
 from claude_force.cli.options import config_option
 from claude_force.cli.render import dollars, print_json
 from claude_force.config.environment import read_environment
@@ -51,28 +52,29 @@ def summary(  # noqa: PLR0917 - click passes options by name
 
     with opened(folder, simulated=simulated) as reader:
         answer = reader.summary(since, agent=agent)
-        models = reader.grouped(("model",), since, agent=agent).value
+        saved = reader.savings(since, agent=agent).value.prompt_cache_usd
     totals = answer.value.totals
-    saved = _prompt_cache_saving(models)
     if as_json:
         began = None if answer.since is None else answer.since.isoformat()
         print_json(
             {
                 "since": began,
                 **totals_json(totals),
-                "saved_by_prompt_cache_usd": saved and f"{saved:f}",
+                "saved_by_prompt_cache_usd": f"{saved:f}",
             }
         )
     else:
         print_summary(
             totals,
             since=f"in the last {age(since)}",
-            prompt_cache_usd=None if saved is None else f"about {dollars(saved)}",
+            # Less than nothing where writes were not read.
+            prompt_cache_usd=f"{'-' if saved < 0 else ''}{dollars(abs(saved))}" if saved else None,
         )
     tell_how(answer, explain=explain)
 
 
 metrics.add_command(savings)
+metrics.add_command(serve)
 
 
 @metrics.command()
@@ -260,33 +262,3 @@ def _show(  # noqa: PLR0917 - as above
     else:
         print_groups(head, groups, [name(group) for group in groups])
     tell_how(answer, explain=explain)
-
-
-def _prompt_cache_saving(models: Sequence[Group]) -> Any:  # noqa: ANN401 - Decimal, which is imported late
-    """What the prompt cache saved, in dollars; None where it had no part, or a price is unknown.
-
-    An estimate: at today's prices, those of short prompts, and as if all was written for five minutes.
-    """
-    groups = [
-        one for one in models if one.totals.cache_read_tokens or one.totals.cache_write_tokens
-    ]
-    if not groups:
-        return None
-    from datetime import UTC, datetime
-    from decimal import Decimal
-
-    from claude_force.domain.usage import Usage
-    from claude_force.pricing.catalogue import PriceCatalogue
-    from claude_force.pricing.prompt_cache_saving import saving_usd
-
-    catalogue, saved = PriceCatalogue(), Decimal(0)
-    for group in groups:
-        tariff = catalogue.tariff(group.model or "", at=datetime.now(UTC))
-        if tariff is None:
-            return None
-        # Token by token: the sum of many prompts is not one long prompt, whose price may be another.
-        saved += group.totals.cache_read_tokens * saving_usd(Usage(cache_read_tokens=1), tariff)
-        saved += group.totals.cache_write_tokens * saving_usd(
-            Usage(cache_write_5m_tokens=1), tariff
-        )
-    return saved

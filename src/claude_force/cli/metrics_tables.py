@@ -79,7 +79,7 @@ def print_summary(totals: Totals, *, since: str, prompt_cache_usd: str | None) -
         f"{percent(totals.hit_rate)} of all"
     )
     if prompt_cache_usd is not None:
-        click.echo(f"         {prompt_cache_usd} by the prompt cache, at today's prices")
+        click.echo(f"         {prompt_cache_usd} by the prompt cache")
 
 
 def print_calls(calls: Sequence[CallRow]) -> None:
