@@ -328,3 +328,41 @@ def test_a_batch_asks_what_is_only_similar(
     result = asyncio.run(main())
     assert result is not None
     assert result.cached is None
+
+
+def test_equal_calls_at_once_share_what_is_found(
+    make_force: MakeAsync, cache_dir: Path, paid: Callable[[], int]
+) -> None:
+    async def main() -> list[AgentResult]:
+        async with make_force(cache_dir=cache_dir, semantic_cache={"alpha": None}) as force:
+            await force.run_agent("alpha", QUESTION)
+            return list(await asyncio.gather(*(force.run_agent("alpha", SAME) for _ in range(10))))
+
+    for result in asyncio.run(main()):
+        assert result.cached is not None
+        assert result.cached.match is not None
+        assert result.cached.match.task == QUESTION
+    assert paid() == 1
+
+
+def test_a_resumed_run_still_says_whose_answer_it_was(
+    make_force: MakeAsync, project: Project
+) -> None:
+    project.config(
+        cache={"semantic": {"agents": {"alpha": {}}}},
+        workflows={"ask": {"steps": [{"id": "only", "agent": "alpha"}]}},
+    )
+
+    async def main() -> AgentResult | None:
+        async with make_force() as force:
+            await force.execute_workflow("ask", QUESTION)
+            run = await force.execute_workflow("ask", SAME)
+            again = await force.resume_workflow(run.run_id)
+            return again.steps["only"].result
+
+    result = asyncio.run(main())
+    assert result is not None
+    assert result.cached is not None
+    assert result.cached.tier == "journal"
+    assert result.cached.match is not None
+    assert result.cached.match.task == QUESTION

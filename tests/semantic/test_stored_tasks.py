@@ -295,3 +295,36 @@ def test_of_many_tasks_the_youngest_are_read(tmp_path: Path) -> None:
     ]
     assert tier.added(added.mark, "alpha", 5).tasks == ()
     similar.close()
+
+
+# ---- forks
+
+FORK = """
+import os, sys
+from pathlib import Path
+from tests.semantic.conftest import QUESTION, SAME
+from tests.semantic.test_stored_tasks import Opened, store_of
+opened = Opened(Path(sys.argv[1]), store_of(1))
+opened.remember(1, QUESTION)
+assert opened.find(SAME) == QUESTION
+opened.tier.flush()
+child = os.fork()
+if child == 0:
+    os._exit(0 if opened.find(SAME) == QUESTION else 1)
+_, status = os.waitpid(child, 0)
+assert opened.find(SAME) == QUESTION
+opened.close()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_process_finds_what_its_parent_found(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

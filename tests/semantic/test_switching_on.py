@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.semantic.conftest import OTHER, QUESTION, SAME
+from tests.semantic.conftest import OTHER, QUESTION, SAME, TaskFile
 
 from claude_force import ConfigError, OptionalDependencyError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Cli, Project
-    from tests.semantic.conftest import Ask, TaskFile
+    from tests.semantic.conftest import Ask
 
 ALPHA = ("run", "agent", "alpha", "--task")
 
@@ -181,6 +181,7 @@ def test_the_commands_of_the_cache_know_the_tasks(cli: Cli) -> None:
     assert f'most similar task: 0.885 "{QUESTION}"; they differ in numbers' in why.out
     told = cli("cache", "why", "--json").json["similar"]
     assert (told["task"], told["apart"]) == (QUESTION, "numbers")
+    assert "semantic: 2 tasks are as they were written, 0 are not." in cli("cache", "verify").out
     assert cli("cache", "clear", "--agent", "beta", "--json").json["removed"] == 0
     assert cli("cache", "stats", "--json").json["semantic"]["tasks"] == 2
     assert cli("cache", "clear", "--agent", "alpha", "--json").json["removed"] == 2
@@ -204,3 +205,13 @@ def test_the_commands_say_nothing_of_it_where_it_was_never_used(cli: Cli, tasks:
         assert "semantic" not in cli("cache", command).out
         assert "similar" not in cli("cache", command, "--json").out
     assert tasks.count() == 0
+
+
+def test_verify_finds_a_task_that_was_edited(cli: Cli, project: Project) -> None:
+    cli(*ALPHA, QUESTION, "--semantic-cache")
+    (path,) = project.home.rglob("semantic.db")
+    tasks = TaskFile(path.parent)
+    (record,) = tasks.records()
+    tasks.execute("UPDATE bodies SET record = ?", record.replace(b"password", b"username"))
+    shown = cli("cache", "verify", "--json")
+    assert (shown.code, shown.json["semantic"]) == (1, {"valid": 0, "invalid": 1})

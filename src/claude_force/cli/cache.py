@@ -115,10 +115,15 @@ def verify(  # noqa: PLR0917 - click passes options by name
     as_json: bool,
 ) -> None:
     """Check the signature of every stored answer; exit code 1 if one does not hold."""
+    from claude_force.cli.cache_semantic import verified
+
     with open_cache(config, folder, simulated, shared=shared) as (store, place):
         result = store.verify()
+        with _tasks(config, place) as tasks:
+            similar = None if tasks is None else verified(tasks)
     if as_json:
-        print_json({"folder": str(place), "valid": result.valid, "invalid": result.invalid})
+        shown = {"folder": str(place), "valid": result.valid, "invalid": result.invalid}
+        print_json(shown if similar is None else shown | {"semantic": similar})
     else:
         click.echo(
             f"{place}: {result.valid:,} answers are as they were written, {result.invalid:,} are not."
@@ -127,7 +132,11 @@ def verify(  # noqa: PLR0917 - click passes options by name
             click.echo(
                 "Those are never served: they were edited, cut off, or signed with another secret."
             )
-    if result.invalid:
+        if similar is not None:
+            click.echo(
+                f"semantic: {similar['valid']:,} tasks are as they were written, {similar['invalid']:,} are not."
+            )
+    if result.invalid or (similar and similar["invalid"]):
         ctx.exit(1)
 
 

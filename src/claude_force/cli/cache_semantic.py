@@ -46,6 +46,14 @@ def stats_line(tier: TaskTier) -> str:
     )
 
 
+def verified(tier: TaskTier) -> dict[str, int]:
+    """How many tasks are as they were written, and how many are not."""
+    valid = invalid = 0
+    for entry in tier.records():
+        valid, invalid = (valid, invalid + 1) if entry is None else (valid + 1, invalid)
+    return {"valid": valid, "invalid": invalid}
+
+
 def nearest_of(tier: TaskTier | None, entry: CacheEntry) -> Nearest | None:
     """The task most like that of an answer; None where it has none."""
     return None if tier is None else nearest_task(entry.key, tier.tasks())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from claude_force.domain.messages import CacheHit
+from claude_force.domain.messages import CacheHit, SemanticMatch
 from claude_force.domain.results import AgentResult
 from claude_force.domain.runs import CallPlace, CallRecord, PromptPart, StepRecord
 from claude_force.domain.usage import Usage
@@ -130,6 +130,7 @@ def decode_result(body: bytes) -> AgentResult:
     """A result that was kept. It costs nothing this time, and says what was saved."""
     fields = _from_json(zlib.decompress(body))
     cost = fields.pop("cost_usd")
+    match = fields.pop("match", None)
     return AgentResult(
         **{name: fields[name] for name in _RESULT_FIELDS},
         usage=Usage(**fields["usage"]),
@@ -138,6 +139,7 @@ def decode_result(body: bytes) -> AgentResult:
             tier="journal",
             age_seconds=0.0,
             saved_usd=None if cost is None else Decimal(cost),
+            match=None if match is None else SemanticMatch(**match),
         ),
     )
 
@@ -153,6 +155,10 @@ def _result_fields(result: AgentResult) -> dict[str, Any]:
     cost = result.cost_usd
     if result.cached is not None:
         cost = result.cached.saved_usd
+        if result.cached.match is not None:
+            # The answer of a similar task stays one, however often the run is resumed.
+            match = result.cached.match
+            fields["match"] = {"task": match.task, "similarity": match.similarity}
     return fields | {
         "usage": usage_fields(result.usage),
         "cost_usd": None if cost is None else str(cost),

@@ -62,10 +62,11 @@ class WordLlamaEmbedder:
 
         tokenizer, weights = self._loaded()
         rows = np.zeros((len(texts), weights.shape[1]), dtype=np.float32)
-        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        for row, encoding in zip(rows, encodings, strict=True):
-            if encoding.ids:
-                mean = weights[encoding.ids].astype(np.float32).mean(axis=0)
+        for row, text in zip(rows, texts, strict=True):
+            # One at a time: a batch starts threads, which a fork afterwards complains of.
+            words = tokenizer.encode(text, add_special_tokens=False).ids
+            if words:
+                mean = weights[words].astype(np.float32).mean(axis=0)
                 row[:] = mean / max(float(np.linalg.norm(mean)), 1e-12)
         return rows
 
