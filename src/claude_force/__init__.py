@@ -12,12 +12,14 @@ from claude_force._version import __version__
 if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment, collect_files
     from claude_force.agents.calls import AgentCall
+    from claude_force.assembly.exporting import prometheus_collector, serve_prometheus
     from claude_force.assembly.metering import open_metrics
     from claude_force.assembly.remembering import open_memory
     from claude_force.cache.disk_pins import PinnedRun
     from claude_force.cache.pins import PinReport
     from claude_force.cache.response_cache import ResponseCache
     from claude_force.cache.semantic.embedder import Embedder
+    from claude_force.dashboard.server import Dashboard
     from claude_force.domain.agents import AgentDefinition
     from claude_force.domain.discounts import Discounts
     from claude_force.domain.errors import (
@@ -148,9 +150,11 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "StepStarted",
         "TextDelta",
     ),
+    "claude_force.assembly.exporting": ("prometheus_collector", "serve_prometheus"),
     "claude_force.assembly.metering": ("open_metrics",),
     "claude_force.assembly.remembering": ("open_memory",),
     "claude_force.cache.response_cache": ("ResponseCache",),
+    "claude_force.dashboard.server": ("Dashboard",),
     "claude_force.cache.semantic.embedder": ("Embedder",),
     "claude_force.memory.records": ("MemoryRecord", "Recollection"),
     "claude_force.memory.store": ("MemoryStore",),
@@ -219,6 +223,7 @@ __all__ = [
     "ClaudeForceError",
     "ClosedError",
     "ConfigError",
+    "Dashboard",
     "Discounts",
     "Embedder",
     "Event",
@@ -272,6 +277,8 @@ __all__ = [
     "open_memory",
     "open_metrics",
     "parse_workflow",
+    "prometheus_collector",
+    "serve_prometheus",
 ]
 
 

@@ -7,6 +7,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode
 
+from claude_force.domain.loopback import own_hosts
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 # The page's own scripts are written into it and compile its templates, hence the two "unsafe"; what counts is that
 # nothing can be loaded from, or sent to, anywhere else.
 _POLICY: Final = (
@@ -47,9 +48,7 @@ class Guard:
         self._app = app
         self._stores = stores
         self._token = token.encode()
-        self._hosts = frozenset(
-            f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in LOOPBACK
-        )
+        self._hosts = own_hosts(port)
         # A cookie belongs to a host whatever its port: two dashboards must not take it from each other.
         self._cookie = f"claude_force_dashboard_{port}"
 

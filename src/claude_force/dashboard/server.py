@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_force.domain.errors import ConfigError, InputError, OptionalDependencyError
+from claude_force.domain.loopback import LOOPBACK
 
 try:
     import uvicorn
@@ -26,7 +27,7 @@ except ImportError as error:
 from claude_force.assembly.lookup import find_settings, limits_path, state_folder
 from claude_force.assembly.metering import METRICS_FILE
 from claude_force.config.environment import read_environment
-from claude_force.dashboard.guard import LOOPBACK, Guard
+from claude_force.dashboard.guard import Guard
 from claude_force.dashboard.pages import register
 from claude_force.dashboard.stores import Places, Stores
 

@@ -86,6 +86,23 @@ class Sketch:
         ranks = (max(math.ceil(share * below[-1]), 1) for share in shares)
         return tuple(_value(first + bisect_left(below, rank)) for rank in ranks)
 
+    def counts_up_to(self, bounds: Iterable[float]) -> list[int]:
+        """How many durations do not exceed each of these seconds; those within 1 % of one may be on either side."""
+        first, counts = self._trimmed()
+        below = [0, *accumulate(counts)]
+        found = []
+        for bound in bounds:
+            bucket = _bucket(bound)
+            place = bucket - first + (_value(bucket) <= bound)
+            found.append(below[min(max(place, 0), len(counts))])
+        return found
+
+    @property
+    def total_seconds(self) -> float:
+        """All durations together, within 1 %."""
+        first, counts = self._trimmed()
+        return sum(count * _value(first + place) for place, count in enumerate(counts) if count)
+
     def to_bytes(self) -> bytes:
         """The stored form: bytes of a count, first bucket, then the counts from the first to the last one in use."""
         first, counts = self._trimmed()
