@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from claude_force.resilience.redis_view import change_redis_limits, read_redis_state
+from claude_force.resilience.shared_view import change_limits
 from claude_force.resilience.sharing import (
     KINDS,
     Ask,
@@ -91,6 +92,21 @@ def test_a_pause_holds_on_while_the_server_is_gone_and_when_it_is_back(
         time.sleep(0.1)
     state = read_redis_state(redis_server.url)
     assert state.user_limits == UserLimits(max_concurrent=5, paused=True)
+
+
+def test_what_is_set_for_the_machine_holds_while_it_is_alone(
+    make_machine: MakeMachine, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    machine = make_machine("one")
+    change_redis_limits(redis_server.url, max_concurrent=5, requests_per_minute=60)
+    change_limits(
+        tmp_path / "one" / "limits.db", max_concurrent=3, requests_per_minute=90, paused=True
+    )
+    shared = UserLimits(max_concurrent=5, requests_per_minute=60)
+    assert machine.limits.exchange(report()).limits == shared
+    redis_server.stop()
+    alone = UserLimits(max_concurrent=3, requests_per_minute=60, paused=True)
+    assert machine.limits.exchange(report()).limits == alone
 
 
 def test_a_server_that_comes_back_empty_is_told_the_limits_and_fills_them_from_nothing(

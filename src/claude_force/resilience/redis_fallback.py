@@ -23,8 +23,8 @@ class MachineLimits:
     """The limits of all machines while their server is there, and this machine's part of them while it is not.
 
     The processes of a machine then meet in its own database. Its part is an equal one: the limits of the API, and
-    what the user has set, divided by the number of machines that were last seen. So all machines together keep to
-    the limits without a word between them. A process that has never seen the server knows of no other machine and
+    what the user has set for all of them, divided by the number of machines that were last seen. So all machines
+    together keep to the limits without a word between them. What is set for this machine holds too. A process that has never seen the server knows of no other machine and
     takes everything; it corrects itself by the headers of the answers.
 
     Args:
@@ -57,10 +57,9 @@ class MachineLimits:
                 }
             )
             self._is_alone = True
-        limits = redis.user_limits
         return self._own.exchange(
             _part_of(report, parts),
-            user_limits=None if limits is None else _limits_of(limits, parts),
+            user_limits=_limits_of(redis.user_limits or UserLimits(), parts),
         )
 
     def close(self) -> None:

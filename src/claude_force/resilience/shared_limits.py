@@ -23,6 +23,7 @@ from claude_force.resilience.sharing import (
     refilled,
     reported,
     seconds_until_affordable,
+    stricter,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _LIMIT_LIFETIME_SECONDS: Final = 600.0
 # With fewer places than processes, who has one changes every so many seconds.
 _TURN_SECONDS: Final = 2.0
+_NO_LIMITS: Final = UserLimits()
 
 
 class SharedLimits:
@@ -49,12 +51,12 @@ class SharedLimits:
         self._database = database
         self._window_seconds = window_seconds
 
-    def exchange(self, report: Report, *, user_limits: UserLimits | None = None) -> Standing:
+    def exchange(self, report: Report, *, user_limits: UserLimits = _NO_LIMITS) -> Standing:
         """See `LimitsExchange.exchange`.
 
         Args:
             report: what this process has and wants.
-            user_limits: hold in place of what the database says.
+            user_limits: hold beside what the database says.
 
         Raises:
             StorageError: the database cannot be used.
@@ -69,7 +71,7 @@ class SharedLimits:
                 key: self._visit_class(connection, key, told, now, lease_id, known=known)
                 for key, told in report.classes.items()
             }
-            limits = read_user_limits(connection) if user_limits is None else user_limits
+            limits = stricter(read_user_limits(connection), user_limits)
             if not report.in_flight and not report.waiting and _is_farewell(report):
                 _end_lease(connection, lease_id)
                 return Standing(

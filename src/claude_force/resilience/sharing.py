@@ -143,6 +143,19 @@ class LimitsExchange(Protocol):
         """Let go of what is open; a second call does nothing."""
 
 
+def stricter(one: UserLimits, other: UserLimits) -> UserLimits:
+    """What holds when both do."""
+    most = [bound for bound in (one.max_concurrent, other.max_concurrent) if bound is not None]
+    rates = [
+        rate for rate in (one.requests_per_minute, other.requests_per_minute) if rate is not None
+    ]
+    return UserLimits(
+        max_concurrent=min(most, default=None),
+        requests_per_minute=min(rates, default=None),
+        paused=one.paused or other.paused,
+    )
+
+
 def refilled(pool: Pool, *, elapsed_seconds: float, claimed: float, window_seconds: float) -> Pool:
     """The pool after some time; it and all claims together never exceed the limit."""
     if pool.limit is None:
