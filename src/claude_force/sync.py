@@ -216,6 +216,10 @@ class AgentOrchestrator:
         """Everything that was submitted and is on record, the last first."""
         return self._loop.wait(self._force.batch_submissions)
 
+    def find_submission(self, submission_id: str) -> BatchSubmission:
+        """One of them; see `AsyncAgentOrchestrator.find_submission`."""
+        return self._loop.wait(lambda: self._force.find_submission(submission_id))
+
     def batch_status(self, submission_id: str) -> SubmissionProgress:
         """Where a submission stands; see `AsyncAgentOrchestrator.batch_status`."""
         return self._loop.wait(lambda: self._force.batch_status(submission_id))

@@ -59,6 +59,20 @@ class BatchMethods:
         finally:
             await asyncio.to_thread(store.close)
 
+    async def find_submission(self, submission_id: str) -> BatchSubmission:
+        """The submission of that id, of the beginning of one, or the ``last``; asks nobody.
+
+        Raises:
+            InputError: there is none such.
+        """
+        from claude_force.workflows.submissions import SubmissionStore  # noqa: PLC0415 - few need it
+
+        store = SubmissionStore(self._runtime.state_folder)
+        try:
+            return await asyncio.to_thread(store.find, submission_id)
+        finally:
+            await asyncio.to_thread(store.close)
+
     async def batch_status(self, submission_id: str) -> SubmissionProgress:
         """Where a submission stands at the API; costs nothing.
 

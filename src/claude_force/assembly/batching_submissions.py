@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
-from claude_force.agents.calls import AgentCall
 from claude_force.assembly.batching import (
     Asked,
     BatchPrices,
@@ -20,31 +19,25 @@ from claude_force.assembly.batching import (
     settle_all,
 )
 from claude_force.assembly.caller import new_id
-from claude_force.domain.errors import CallError, ConfigError, InvalidRequestError, ServiceError
-from claude_force.domain.results import AgentOutcome
+from claude_force.assembly.collecting import Collection
+from claude_force.domain.errors import CallError, ConfigError, InvalidRequestError
 from claude_force.provider.batches_api import encode_item
 from claude_force.provider.cached import CachedClient
-from claude_force.workflows.batch_ledger import BatchLedger, PendingBatch
+from claude_force.workflows.batch_ledger import BatchLedger
 from claude_force.workflows.batch_run import BatchRun
 from claude_force.workflows.submissions import Question, SubmissionStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
     from types import TracebackType
 
+    from claude_force.agents.calls import AgentCall
     from claude_force.assembly.caller import Caller
     from claude_force.assembly.runtime import Runtime
-    from claude_force.provider.batches_api import BatchResult
+    from claude_force.domain.results import AgentOutcome
     from claude_force.workflows.submissions import BatchSubmission
 
 _NOTHING: Final = Decimal(0)
-# An answer is on disk before it is handed on; so many share the wait for the disk.
-_KEPT_TOGETHER: Final = 50
-_NEVER_ACCEPTED: Final = (
-    "The batch with this call was never accepted, so nothing was paid for it. Submit it again."
-)
-_FIRST_PAUSE_SECONDS: Final = 1.0
-_LONGEST_PAUSE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,19 +57,11 @@ class Submissions:
     Args:
         runtime: what calls run on.
         caller: who listens.
-        sleep: waits between two looks at batches that go on.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        caller: Caller,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    def __init__(self, runtime: Runtime, caller: Caller) -> None:
         self._runtime = runtime
         self._caller = caller
-        self._sleep = sleep
         self._prices = BatchPrices()
         self._api = runtime.open_batches()
         self._ledger = BatchLedger(runtime.state_folder)
@@ -155,28 +140,25 @@ class Submissions:
     ) -> AsyncGenerator[AgentOutcome, None]:
         """See `AsyncAgentOrchestrator.collect_batch`."""
         submission = await self._found(name)
+        collection = Collection(
+            submission,
+            run=self._run,
+            store=self._store,
+            client=self._runtime.client(),
+            listener=self._caller.listener(None),
+        )
         questions = await asyncio.to_thread(self._store.questions, submission.submission_id)
-        for question in questions:
-            if question.result is not None or question.error is not None:
-                yield _known(question)
-        waiting = [one for one in questions if one.result is None and one.error is None]
-        batches = await self._by_batch(submission, waiting)
-        placed = {one.position for held in batches.values() for one in held}
-        lost = [one for one in waiting if one.position not in placed]
-        for outcome in await self._never_accepted(submission, lost):
-            yield outcome
-        pause_seconds = _FIRST_PAUSE_SECONDS
-        while batches:
-            for batch in list(batches):
-                if await self._run.has_ended(batch):
-                    async for outcome in self._take(submission, batch, batches.pop(batch)):
-                        yield outcome
-            if on_look is not None:
-                on_look(sum(map(len, batches.values())))
-            if not batches or not wait:
-                return
-            await self._sleep(pause_seconds)
-            pause_seconds = min(pause_seconds * 1.5, _LONGEST_PAUSE_SECONDS)
+        lost = {one.key for one in questions if one.waits and one.batch_id is None}
+        placed: dict[str, str] = {}
+        if lost:
+            # The process that submitted them has died on the way: find out what became of it.
+            await self._run.submit({})
+            placed = await self._place(submission.submission_id, lost)
+        stop = self._caller.new_run()
+        outcomes = collection.outcomes(questions, placed, wait=wait, on_look=on_look, stop=stop)
+        async with aclosing(outcomes):
+            async for outcome in outcomes:
+                yield outcome
 
     async def _questions(self, asked: Mapping[str, Asked]) -> list[Question]:
         """Every call, with its answer where the response cache has one."""
@@ -227,121 +209,3 @@ class Submissions:
         placed = {key: batch_id for key, number in held.items() if (batch_id := ids.get(number))}
         await asyncio.to_thread(self._store.place, submission_id, placed)
         return placed
-
-    async def _by_batch(
-        self, submission: BatchSubmission, waiting: Sequence[Question]
-    ) -> dict[PendingBatch, list[Question]]:
-        """The questions by the batch that holds them."""
-        lost = {one.key for one in waiting if one.batch_id is None}
-        placed: dict[str, str] = {}
-        if lost:
-            # The process that submitted them has died on the way: find out what became of it.
-            await self._run.submit({})
-            placed = await self._place(submission.submission_id, lost)
-        by_id: dict[str | None, list[Question]] = {}
-        for one in waiting:
-            by_id.setdefault(one.batch_id or placed.get(one.key), []).append(one)
-        return {
-            PendingBatch(
-                number=0,
-                batch_id=batch_id,
-                created_at=submission.created_at,
-                request_count=len(questions),
-                waiting=len(questions),
-            ): questions
-            for batch_id, questions in by_id.items()
-            if batch_id is not None
-        }
-
-    async def _take(
-        self, submission: BatchSubmission, batch: PendingBatch, questions: Sequence[Question]
-    ) -> AsyncGenerator[AgentOutcome, None]:
-        """Results of one batch, kept before they are handed on; the ledger forgets them in the end."""
-        asked: dict[str, list[Question]] = {}
-        for question in questions:
-            asked.setdefault(question.key, []).append(question)
-        outcomes: list[AgentOutcome] = []
-        async with aclosing(self._run.results_of(batch, set(asked))) as results:
-            async for result in results:
-                outcomes += await self._outcomes(result, asked[result.custom_id])
-                if len(outcomes) >= _KEPT_TOGETHER:
-                    for outcome in await self._kept(submission, questions, outcomes):
-                        yield outcome
-                    outcomes = []
-        for outcome in await self._kept(submission, questions, outcomes):
-            yield outcome
-        await self._run.taken(asked)
-
-    async def _kept(
-        self,
-        submission: BatchSubmission,
-        questions: Sequence[Question],
-        outcomes: Sequence[AgentOutcome],
-    ) -> Sequence[AgentOutcome]:
-        """The outcomes, once they are on disk."""
-        by_position = {question.position: question for question in questions}
-        ended = [
-            replace(by_position[outcome.index], result=outcome.result, error=_kept_error(outcome))
-            for outcome in outcomes
-        ]
-        await asyncio.to_thread(self._store.end, submission.submission_id, ended)
-        return outcomes
-
-    async def _never_accepted(
-        self, submission: BatchSubmission, questions: Sequence[Question]
-    ) -> Sequence[AgentOutcome]:
-        """The outcomes of questions that are in no batch: the process that submitted them died before it sent them."""
-        outcomes = [
-            AgentOutcome(
-                index=question.position,
-                item_id=question.item_id,
-                agent_name=question.agent_name,
-                error=ServiceError(_NEVER_ACCEPTED, attempts=0),
-            )
-            for question in questions
-        ]
-        return await self._kept(submission, questions, outcomes)
-
-    async def _outcomes(
-        self, result: BatchResult, questions: Sequence[Question]
-    ) -> list[AgentOutcome]:
-        """What came of the calls that ask the same; the answer fills the response cache."""
-        request = questions[0].request
-        response = result.response
-        if response is not None:
-            response = await self._prices.priced(response)
-            chain = self._runtime.client()
-            if isinstance(chain, CachedClient):
-                chain.keep(request, response)
-        one = Asked(
-            request,
-            [
-                (
-                    question.position,
-                    AgentCall(agent_name=question.agent_name, task="", item_id=question.item_id),
-                )
-                for question in questions
-            ],
-        )
-        listener = self._caller.listener(None)
-        return [outcome async for outcome in outcomes_of(one, response, result.error, listener)]
-
-
-def _known(question: Question) -> AgentOutcome:
-    """The outcome of a call that was collected before; it costs nothing this time."""
-    error = None
-    if question.error is not None:
-        kind, message = question.error
-        error = CallError(message, attempts=0)
-        error.kind = kind  # type: ignore[misc] # of the class that it had when it was collected
-    return AgentOutcome(
-        index=question.position,
-        item_id=question.item_id,
-        agent_name=question.agent_name,
-        result=question.result,
-        error=error,
-    )
-
-
-def _kept_error(outcome: AgentOutcome) -> tuple[str, str] | None:
-    return None if outcome.error is None else (outcome.error.kind, str(outcome.error))

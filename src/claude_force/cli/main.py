@@ -28,6 +28,10 @@ _COMMANDS: Final = {
     "runs": Entry(
         "claude_force.cli.runs:runs", "List, show, resume, cancel and prune runs of workflows."
     ),
+    "batch": Entry(
+        "claude_force.cli.batch:batch",
+        "Submit calls at half the price, and collect them tomorrow.",
+    ),
     "agents": Entry("claude_force.cli.agents:agents", "List, show and check agents."),
     "init": Entry(
         "claude_force.cli.init:init", "Write ten agents and five workflows into .claude/."

@@ -158,17 +158,17 @@ async def _map(
     from claude_force.cli.map_progress import MapProgress
 
     async with open_orchestrator(options) as force:
-        plan = _plan(name, read_items(items), options, answer, force.registry)
+        plan = plan_map(name, read_items(items), options, answer, force.registry)
         # Asks for nothing, and fails for want of a key or of an address before the results are touched.
         async for _ in force.run_many(()):
             pass
         with ExitStack() as stack:
-            results = stack.enter_context(_results(out, plan)) if out is not None else None
+            results = stack.enter_context(open_results(out, plan)) if out is not None else None
             done = results.kept.done if results else frozenset()
             missing = [item_id for item_id in plan.items if item_id not in done]
-            _tell_kept(out, len(done), results)
+            tell_kept(out, len(done), results)
             progress = stack.enter_context(MapProgress(total=len(plan.items), done=len(done)))
-            calls = _Calls(plan, missing)
+            calls = MapCalls(plan, missing)
             try:
                 async with interruptible(force) as interruption:
                     async for outcome in way.outcomes(force, calls):
@@ -185,7 +185,7 @@ async def _map(
         )
 
 
-class _Calls:
+class MapCalls:
     """The calls of items, each put together when its turn comes."""
 
     def __init__(self, plan: MapPlan, item_ids: list[str]) -> None:
@@ -247,7 +247,7 @@ def _entry(outcome: AgentOutcome, plan: MapPlan) -> dict[str, Any]:
     return head | {"ok": False, "agent": outcome.agent_name, "error": error_json(outcome.error)}
 
 
-def _plan(
+def plan_map(
     name: str,
     items: list[MapItem],
     options: RunOptions,
@@ -278,13 +278,15 @@ def _plan(
     )
 
 
-def _results(out: Path, plan: MapPlan) -> ResultsFile:
+def open_results(out: Path, plan: MapPlan) -> ResultsFile:
+    """The results file; see `ResultsFile`."""
     from claude_force.workflows.results_file import ResultsFile
 
     return ResultsFile(out, plan.keys)
 
 
-def _tell_kept(out: Path | None, done: int, results: ResultsFile | None) -> None:
+def tell_kept(out: Path | None, done: int, results: ResultsFile | None) -> None:
+    """Say on stderr what an earlier run left."""
     if results is None:
         return
     kept = results.kept

@@ -81,6 +81,11 @@ class Question:
     result: AgentResult | None = None
     error: tuple[str, str] | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Nothing has come of it yet."""
+        return self.result is None and self.error is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSubmission:
