@@ -19,7 +19,7 @@ from claude_force.cache.redis_leases import RedisLeases
 from claude_force.cache.single_flight import SingleFlight
 from claude_force.cache.store import open_store
 from claude_force.domain.errors import ConfigError
-from claude_force.storage.redis_link import RedisLink
+from claude_force.storage.redis_link import Patience, RedisLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,6 +153,29 @@ def test_each_further_failure_doubles_the_pause_up_to_a_minute(redis_server: Red
         now[0] += 0.5
     gaps = [later - earlier for earlier, later in itertools.pairwise(asked)]
     assert gaps == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+
+
+def test_who_needs_the_server_more_is_more_patient_with_it(redis_server: RedisServer) -> None:
+    now, asked = [0.0], []
+    patience = Patience(
+        slow_seconds=float("inf"), first_pause_seconds=0.5, longest_pause_seconds=1.5
+    )
+    link = RedisLink(redis_server.url, patience=patience, monotonic=lambda: now[0])
+
+    def slow(client: object) -> bool:
+        now[0] += 10.0
+        return True
+
+    def fail(client: object) -> bool:
+        asked.append(now[0])
+        raise ConnectionError
+
+    assert [link.call(slow) for _ in range(10)] == [True] * 10
+    for _ in range(60):
+        link.call(fail)
+        now[0] += 0.125
+    gaps = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert gaps == [0.5, 1.0, 1.5, 1.5, 1.5]
 
 
 def test_a_server_that_never_answers_holds_a_lookup_up_once(
