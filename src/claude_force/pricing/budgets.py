@@ -60,6 +60,19 @@ class Reservation:
     settled: bool = field(default=False, repr=False)
 
 
+class _Sums:
+    """An account that changes with every call; a value made anew each time would be half of what a budget costs."""
+
+    __slots__ = ("reserved_usd", "spent_usd")
+
+    def __init__(self) -> None:
+        self.spent_usd = ZERO
+        self.reserved_usd = ZERO
+
+    def account(self) -> Account:
+        return Account(spent_usd=self.spent_usd, reserved_usd=self.reserved_usd)
+
+
 class BudgetLedger:
     """Keeps the accounts of one process. Any number of threads may use it at the same time.
 
@@ -68,7 +81,7 @@ class BudgetLedger:
     """
 
     def __init__(self) -> None:
-        self._accounts: dict[tuple[Scope, str], Account] = {}
+        self._accounts: dict[tuple[Scope, str], _Sums] = {}
         # Protects the accounts: a reservation is checked and made in one step.
         self._lock = threading.Lock()
 
@@ -89,10 +102,12 @@ class BudgetLedger:
             refuse_unknown_price(budgets, model)
             return Reservation(ZERO, ())
         with self._lock:
-            for budget in budgets:
-                check_fits(budget, self._of(budget), worst_case_usd)
-            for budget in budgets:
-                self._add(budget, reserved=worst_case_usd)
+            found = [self._of(budget) for budget in budgets]
+            for budget, sums in zip(budgets, found, strict=True):
+                if worst_case_usd > budget.limit_usd - sums.spent_usd - sums.reserved_usd:
+                    check_fits(budget, sums.account(), worst_case_usd)
+            for sums in found:
+                sums.reserved_usd += worst_case_usd
         return Reservation(worst_case_usd, tuple(budgets))
 
     def settle(self, reservation: Reservation, actual_usd: Decimal | None) -> None:
@@ -106,31 +121,29 @@ class BudgetLedger:
             reservation.settled = True
             spent = reservation.amount_usd if actual_usd is None else actual_usd
             for budget in reservation.budgets:
-                self._add(budget, reserved=-reservation.amount_usd, spent=spent)
+                sums = self._of(budget)
+                sums.reserved_usd -= reservation.amount_usd
+                sums.spent_usd += spent
 
     def account(self, budget: Budget) -> Account:
         """How far a budget is used."""
         with self._lock:
-            return self._of(budget)
+            return self._of(budget).account()
 
     def close(self, scope: Scope, name: str) -> None:
         """Forget an account: its run has ended."""
         with self._lock:
             self._accounts.pop((scope, name), None)
 
-    def _of(self, budget: Budget) -> Account:
-        # A call's budget bounds a single request, so it has no account.
-        if budget.scope == "call":
-            return Account()
-        return self._accounts.get((budget.scope, budget.name), Account())
-
-    def _add(self, budget: Budget, *, reserved: Decimal, spent: Decimal = ZERO) -> None:
-        if budget.scope == "call":
-            return
-        before = self._of(budget)
-        self._accounts[budget.scope, budget.name] = Account(
-            spent_usd=before.spent_usd + spent, reserved_usd=before.reserved_usd + reserved
-        )
+    def _of(self, budget: Budget) -> _Sums:
+        key = (budget.scope, budget.name)
+        sums = self._accounts.get(key)
+        if sums is None:
+            sums = _Sums()
+            # A call's budget bounds a single request, so nothing of it is kept.
+            if budget.scope != "call":
+                self._accounts[key] = sums
+        return sums
 
 
 def check_fits(budget: Budget, account: Account, worst_case_usd: Decimal) -> None:

@@ -31,6 +31,11 @@ class PriceCatalogue:
         self._preload: threading.Thread | None = None
         self._tariffs: dict[tuple[str, date], Tariff | None] = {}
 
+    @property
+    def is_loaded(self) -> bool:
+        """True once a price has been found, so that nothing has to be loaded any more."""
+        return bool(self._tariffs)
+
     def preload(self) -> None:
         """Start loading the price list in a thread, once; returns at once."""
         if self._preload is None and not _is_loaded():
@@ -47,9 +52,13 @@ class PriceCatalogue:
             usages: one entry a request: a tier depends on the size of a single one.
             at: when it was asked, with a time zone: prices change by date.
         """
-        if not self._knows(model, at) and not _is_loaded():
-            await asyncio.to_thread(_load)
-        tariff = self.tariff(model, at=at)
+        key = (model, at.date())
+        if key in self._tariffs:
+            tariff = self._tariffs[key]
+        else:
+            if not _is_loaded():
+                await asyncio.to_thread(_load)
+            tariff = self.tariff(model, at=at)
         return None if tariff is None else sum(map(tariff.cost_usd, usages), ZERO)
 
     def left_out_usd(self, cost_usd: Decimal) -> Decimal:

@@ -29,12 +29,12 @@ class Purse:
 
     __slots__ = (
         "_asked_at",
-        "_before_usd",
         "_catalogue",
         "_held",
         "_lost_usd",
         "_request",
         "_spending",
+        "_spent_usd",
     )
 
     def __init__(
@@ -48,8 +48,8 @@ class Purse:
         self._spending = spending
         self._catalogue = catalogue
         self._asked_at = asked_at
-        # By earlier requests of the call, which others have settled.
-        self._before_usd = request.context.spent_usd or _NOTHING
+        # By earlier requests of the call, which others have settled, and by attempts of this one.
+        self._spent_usd = request.context.spent_usd or _NOTHING
         # By attempts of this one, settled already.
         self._lost_usd = _NOTHING
         self._held: SpendingReservation | None = None
@@ -62,7 +62,7 @@ class Purse:
             StorageError: the budget of the day cannot be kept.
         """
         self._held = await self._spending.reserve(
-            self._request, at=self._asked_at, spent_usd=self._before_usd + self._lost_usd
+            self._request, at=self._asked_at, spent_usd=self._spent_usd
         )
 
     async def renew(self, lost: Sequence[Usage]) -> None:
@@ -70,16 +70,19 @@ class Purse:
         cost: Decimal | None = _NOTHING
         if lost:
             cost = await self._catalogue.cost_usd(self._request.model, lost, at=self._asked_at)
+        held = self._held
+        if held is not None:
+            lost_usd = held.own.amount_usd if cost is None else cost
+            self._lost_usd += lost_usd
+            self._spent_usd += lost_usd
         await self._settle(cost)
         await self.open()
 
     async def close(self, cost_usd: Decimal | None) -> None:
         """Settle with what the call has cost in all; None means that nobody knows, and the worst case counts."""
-        await self._settle(None if cost_usd is None else cost_usd - self._lost_usd)
+        await self._settle(cost_usd and cost_usd - self._lost_usd)
 
     async def _settle(self, cost_usd: Decimal | None) -> None:
         held, self._held = self._held, None
-        if held is None:
-            return
-        self._lost_usd += held.own.amount_usd if cost_usd is None else cost_usd
-        await self._spending.settle(held, cost_usd)
+        if held is not None:
+            await self._spending.settle(held, cost_usd)

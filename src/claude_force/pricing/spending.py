@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from claude_force.pricing.budgets import ZERO as _ZERO
 from claude_force.pricing.budgets import (
@@ -47,6 +48,10 @@ class BudgetLimits:
             or self.per_run_usd is not None
             or self.per_day_usd is not None
         )
+
+
+# Checked once and not at every call.
+_budget: Final = lru_cache(maxsize=256)(Budget)
 
 
 @dataclass(slots=True, eq=False)
@@ -139,15 +144,15 @@ class Spending:
         limits, context = self._limits, request.context
         budgets = []
         if limits.per_call_usd is not None:
-            budgets.append(Budget("call", "", limits.per_call_usd))
+            budgets.append(_budget("call", "", limits.per_call_usd))
         if limits.per_run_usd is not None:
-            budgets.append(Budget("run", context.run_id or "", limits.per_run_usd))
+            budgets.append(_budget("run", context.run_id or "", limits.per_run_usd))
         if context.step_budget_usd is not None:
             name = f"{context.run_id or ''} {context.step_id or ''}"
-            budgets.append(Budget("step", name, context.step_budget_usd))
+            budgets.append(_budget("step", name, context.step_budget_usd))
         per_agent = limits.per_agent_usd.get(context.agent_name)
         if per_agent is not None:
-            budgets.append(Budget("agent", context.agent_name, per_agent))
+            budgets.append(_budget("agent", context.agent_name, per_agent))
         return tuple(budgets)
 
     def priced_by(self, catalogue: PriceCatalogue) -> Spending:

@@ -42,14 +42,15 @@ class Tariff:
     def cost_usd(self, usage: Usage) -> Decimal:
         """What one request costs, to the last fraction of a cent."""
         prompt_tokens = usage.total_input_tokens
-        charged = (
-            (self.input, usage.input_tokens),
-            (self.cache_write_5m, usage.cache_write_5m_tokens),
-            (self.cache_write_1h, usage.cache_write_1h_tokens),
-            (self.cache_read, usage.cache_read_tokens),
-            (self.output, usage.output_tokens),
+        total = (
+            self.input.at(prompt_tokens) * usage.input_tokens
+            + self.output.at(prompt_tokens) * usage.output_tokens
         )
-        total = sum(
-            (rate.at(prompt_tokens) * tokens for rate, tokens in charged if tokens), Decimal(0)
-        )
+        # Most requests have none of these, and every call is priced.
+        if prompt_tokens != usage.input_tokens:
+            total += (
+                self.cache_write_5m.at(prompt_tokens) * usage.cache_write_5m_tokens
+                + self.cache_write_1h.at(prompt_tokens) * usage.cache_write_1h_tokens
+                + self.cache_read.at(prompt_tokens) * usage.cache_read_tokens
+            )
         return total / _MILLION

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Final
 from claude_force.domain.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from claude_force.domain.messages import MessageRequest, TextBlock
+    from claude_force.domain.messages import MessageRequest
 
 # ASCII comes to 3.5-4.5 characters a token in prose and code, and to a little over 2 in digits and minified data;
 # no tokenizer makes more than one token of a byte, which is taken for everything else.
@@ -26,23 +24,20 @@ def worst_case_usage(request: MessageRequest) -> Usage:
     where any block is marked so, for five minutes where any is marked at all, else as input. The answer counts with
     all of ``max_tokens``. Priced with `PriceCatalogue.cost_usd` this gives dollars, or None for an unknown price.
     """
-    tokens = _TOKENS_PER_REQUEST + sum(
-        most_tokens(block.text) + _TOKENS_PER_BLOCK for block in _blocks(request)
-    )
+    # One plain loop: every call with a budget comes by here.
+    tokens, lifetimes = _TOKENS_PER_REQUEST, set()
+    for blocks in (request.system, *(message.content for message in request.messages)):
+        for block in blocks:
+            tokens += most_tokens(block.text) + _TOKENS_PER_BLOCK
+            if block.cache_ttl is not None:
+                lifetimes.add(block.cache_ttl)
     if request.output_schema is not None:
         tokens += most_tokens(request.output_schema)
-    lifetimes = {block.cache_ttl for block in _blocks(request)}
     if "1h" in lifetimes:
         return Usage(cache_write_1h_tokens=tokens, output_tokens=request.max_tokens)
     if "5m" in lifetimes:
         return Usage(cache_write_5m_tokens=tokens, output_tokens=request.max_tokens)
     return Usage(input_tokens=tokens, output_tokens=request.max_tokens)
-
-
-def _blocks(request: MessageRequest) -> Iterator[TextBlock]:
-    yield from request.system
-    for message in request.messages:
-        yield from message.content
 
 
 def most_tokens(text: str) -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from claude_force.domain.copies import copied
 from claude_force.domain.discounts import NO_DISCOUNTS, Discounts
 from claude_force.domain.errors import CallError
 from claude_force.domain.events import AnswerStarted
@@ -81,7 +82,7 @@ class MeteredClient:
         # Until it is known that nothing was sent, or what it cost, the worst case counts.
         cost: Decimal | None = None
         try:
-            allowed = replace(request, context=replace(request.context, allowance=purse))
+            allowed = copied(request, context=copied(request.context, allowance=purse))
             response = await self._send(allowed, on_event, asked_at)
             cost = response.cost_usd
         except CallError as error:
@@ -112,14 +113,9 @@ class MeteredClient:
     async def _send(
         self, request: MessageRequest, on_event: EventListener | None, asked_at: datetime
     ) -> MessageResponse:
-        def listen(event: Event) -> None:
-            if type(event) is AnswerStarted:
-                self._catalogue.preload()
-            if on_event is not None:
-                on_event(event)
-
+        listener = on_event if self._catalogue.is_loaded else self._preloading(on_event)
         try:
-            response = await self._inner.send(request, listen)
+            response = await self._inner.send(request, listener)
         except CallError as error:
             if error.usages:
                 error.cost_usd = await self._catalogue.cost_usd(
@@ -131,11 +127,19 @@ class MeteredClient:
             raise
         usages = (response.usage, *response.lost_usages)
         cost = await self._catalogue.cost_usd(response.model, usages, at=asked_at)
-        return replace(
-            response,
-            cost_usd=cost,
-            discounts=self._discounts(response.model, usages, cost, asked_at),
-        )
+        discounts = self._discounts(response.model, usages, cost, asked_at)
+        return copied(response, cost_usd=cost, discounts=discounts)
+
+    def _preloading(self, on_event: EventListener | None) -> EventListener:
+        """A listener that has the price list loaded while the first answer is on its way."""
+
+        def listen(event: Event) -> None:
+            if type(event) is AnswerStarted:
+                self._catalogue.preload()
+            if on_event is not None:
+                on_event(event)
+
+        return listen
 
     def _discounts(
         self, model: str, usages: Sequence[Usage], cost: Decimal | None, asked_at: datetime
@@ -144,7 +148,10 @@ class MeteredClient:
         if cost is None:
             return None
         left_out = self._catalogue.left_out_usd(cost)
-        if not any(usage.cache_read_tokens or usage.cache_write_tokens for usage in usages):
+        for usage in usages:
+            if usage.total_input_tokens != usage.input_tokens:
+                break
+        else:
             return Discounts(batch_usd=left_out) if left_out else NO_DISCOUNTS
         tariff = self._catalogue.tariff(model, at=asked_at)
         if tariff is None:

@@ -178,7 +178,11 @@ class ResilientClient:
 
 def _prompt_tokens(request: MessageRequest) -> int:
     """About how long the whole prompt is."""
-    system = sum(estimate_tokens(block.text) for block in request.system)
-    return system + sum(
-        estimate_tokens(block.text) for message in request.messages for block in message.content
-    )
+    # Plain loops: this runs at every call, and a generator takes as long as the estimates themselves.
+    tokens = 0
+    for block in request.system:
+        tokens += estimate_tokens(block.text)
+    for message in request.messages:
+        for block in message.content:
+            tokens += estimate_tokens(block.text)
+    return tokens

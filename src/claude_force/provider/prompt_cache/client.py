@@ -164,6 +164,11 @@ class _Waiting:
 
 
 def _is_marked(request: MessageRequest) -> bool:
-    return any(block.cache_ttl for block in request.system) or any(
-        block.cache_ttl for message in request.messages for block in message.content
-    )
+    for block in request.system:
+        if block.cache_ttl:
+            return True
+    for message in request.messages:
+        for block in message.content:
+            if block.cache_ttl:
+                return True
+    return False
