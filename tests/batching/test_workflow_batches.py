@@ -261,16 +261,29 @@ def test_an_item_that_meets_a_fault_of_the_api_is_sent_again_and_one_that_is_ref
     assert [error.kind for error in errors if error] == ["incomplete_answer"] * 4
 
 
-def test_a_batch_that_the_api_does_not_take_at_once_is_sent_again(
-    make_blocking: MakeBlocking, simulator: SimulatorThread, sent: Callable[[], dict[str, Any]]
+@pytest.mark.parametrize(
+    ("fault", "batches"),
+    [
+        # Refused, so it is sent again.
+        (FaultKind.OVERLOADED, [4, 4]),
+        (FaultKind.RATE_LIMIT, [4, 4]),
+        # Accepted, and the answer that says so is lost: the API is asked, and nothing is sent twice.
+        (FaultKind.CUT, [4]),
+    ],
+)
+def test_a_batch_that_is_not_taken_at_once_is_sent_again_unless_it_was_taken_all_the_same(
+    make_blocking: MakeBlocking,
+    simulator: SimulatorThread,
+    sent: Callable[[], dict[str, Any]],
+    fault: FaultKind,
+    batches: list[int],
 ) -> None:
+    simulator.queue_fault(Fault(kind=fault, path="/v1/messages/batches"))
     with make_blocking(enable_cache=False) as force:
-        simulator.queue_fault(
-            Fault(kind=FaultKind.OVERLOADED, path="/v1/messages/batches", times=1)
-        )
         run = force.execute_workflow({"steps": [fan_out(batch=True)]})
     assert run.ok, run.steps["each"].error
-    assert sent()["batches"][-1] == 4
+    assert simulator.stats.faults == {fault.value: 1}
+    assert sent() == {"batches": batches, "live": 0}
 
 
 def test_the_worst_case_at_half_the_price_is_reserved_beside_that_of_live_calls(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from claude_force.simulator.batch_results import check_requests, result_lines
+from claude_force.simulator.distortions import distort, http_error
 from claude_force.simulator.draws import Draws
 from claude_force.simulator.errors import ApiError, JsonObject
 from claude_force.simulator.messages import decode_body
@@ -98,11 +99,17 @@ class BatchStore:
 def create_batch(
     platform: Platform, store: BatchStore, request: HttpRequest, request_id: str
 ) -> Response:
-    """Accept a batch. The parameters of its requests are checked when they are processed."""
+    """Accept a batch, with a queued fault in its way. What its requests ask is checked when they are processed."""
     organisation = _caller(platform, request)
     body = decode_body(request)
     platform.keep(request, body)
     requests = check_requests(body)
+    fault = platform.take_fault(request.path, request.body)
+    if fault is not None:
+        platform.counters.faults[fault.kind.value] += 1
+        refusal = http_error(fault, request_id=request_id, epoch_seconds=platform.wall_clock())
+        if refusal is not None:
+            return refusal
     batch_id = platform.next_id("msgbatch")
     batch = Batch(
         batch_id=batch_id,
@@ -113,7 +120,10 @@ def create_batch(
         processing_seconds=platform.scenario.batch_seconds,
     )
     store.add(batch)
-    return _batch_response(platform, batch, request, request_id)
+    response = _batch_response(platform, batch, request, request_id)
+    if fault is None:
+        return response
+    return distort(response, fault, epoch_seconds=platform.wall_clock())
 
 
 def list_batches(
