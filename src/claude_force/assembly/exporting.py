@@ -6,8 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from claude_force.assembly.lookup import limits_path
+from claude_force.assembly.limits_place import LimitsPlace
+from claude_force.assembly.lookup import limits_path, limits_redis_url_of
 from claude_force.assembly.metering import METRICS_FILE
+from claude_force.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from claude_force.metrics.prometheus import Standing, StoreCollector
@@ -25,8 +27,11 @@ def prometheus_collector(
     from claude_force.config.environment import read_environment
     from claude_force.metrics.prometheus import StoreCollector
 
-    folder = read_environment().state_home if state_dir is None else Path(state_dir)
-    limits = limits_path(folder)
+    environment = read_environment()
+    folder = environment.state_home if state_dir is None else Path(state_dir)
+    # A folder that is named stands for itself; our own limits may be shared with other machines.
+    server = limits_redis_url_of(None, environment) if state_dir is None else None
+    limits = LimitsPlace(limits_path(folder), server)
     return StoreCollector(
         folder / METRICS_FILE, standing=lambda: read_standing(limits), max_agents=max_agents
     )
@@ -51,12 +56,15 @@ def serve_prometheus(
     return PrometheusServer(collector, port=port, host=host)
 
 
-def read_standing(path: Path) -> Standing | None:
-    """Limits and breakers as the processes of this user know them; None before the first call."""
+def read_standing(limits: LimitsPlace) -> Standing | None:
+    """Limits and breakers as they are known; None before the first call, and where they cannot be read."""
     from claude_force.metrics.prometheus import Standing
-    from claude_force.resilience.shared_view import read_state
 
-    state = read_state(path)
+    try:
+        state = limits.read()
+    except StorageError:
+        # Those who look after it are told by the runs; the counters are worth more than nothing.
+        return None
     if state is None:
         return None
     return Standing(

@@ -48,7 +48,8 @@ def dashboard(  # noqa: PLR0917 - click passes options by name
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    place = metrics_folder(folder, simulated=simulated)
+    named = folder is not None or simulated
+    place = metrics_folder(folder, simulated=simulated) if named else None
     with Dashboard(state_dir=place, config_path=config, port=port) as served:
         if as_json:
             from claude_force.cli.render import print_json

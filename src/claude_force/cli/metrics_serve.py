@@ -50,7 +50,8 @@ def serve(  # noqa: PLR0917 - click passes options by name
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    place = metrics_folder(folder, simulated=simulated)
+    named = folder is not None or simulated
+    place = metrics_folder(folder, simulated=simulated) if named else None
     with serve_prometheus(place, port=port, host=host, max_agents=max_agents) as server:
         if as_json:
             from claude_force.cli.render import print_json

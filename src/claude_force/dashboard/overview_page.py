@@ -12,6 +12,8 @@ from claude_force.dashboard import call_markup, charts, state_markup
 from claude_force.dashboard.frame import Chart, Section, button, keep_fresh, page, panel, tabs
 from claude_force.dashboard.markup import address
 from claude_force.dashboard.overview import SPANS
+from claude_force.dashboard.stores import Unreadable
+from claude_force.domain.errors import ClaudeForceError
 
 if TYPE_CHECKING:
     from claude_force.dashboard.overview import Overview
@@ -47,7 +49,9 @@ class OverviewPage:
 
     async def _read(
         self,
-    ) -> tuple[Overview, SharedState | None, tuple[RunRecord, ...], tuple[RunRecord, ...]]:
+    ) -> tuple[
+        Overview, SharedState | Unreadable | None, tuple[RunRecord, ...], tuple[RunRecord, ...]
+    ]:
         stores = self._stores
         return await asyncio.gather(
             asyncio.to_thread(stores.overview, self._days),
@@ -56,7 +60,7 @@ class OverviewPage:
             asyncio.to_thread(stores.live_runs),
         )
 
-    def _head(self, limits: SharedState | None) -> None:
+    def _head(self, limits: SharedState | Unreadable | None) -> None:
         with ui.element("div").classes("head"):
             ui.html("<h1>Overview</h1>", sanitize=False)
             spans = [
@@ -84,7 +88,7 @@ class OverviewPage:
     def _tables(
         self,
         overview: Overview,
-        limits: SharedState | None,
+        limits: SharedState | Unreadable | None,
         runs: tuple[RunRecord, ...],
     ) -> None:
         with panel("Agents"):
@@ -123,20 +127,21 @@ class OverviewPage:
     # ---- what a click does
 
     async def _toggle(self) -> None:
-        limits = await asyncio.to_thread(self._stores.limits)
-        paused = limits is not None and limits.user_limits.paused
-        await asyncio.to_thread(lambda: self._stores.set_paused(paused=not paused))
+        paused = _is_paused(await asyncio.to_thread(self._stores.limits))
+        try:
+            await asyncio.to_thread(lambda: self._stores.set_paused(paused=not paused))
+        except ClaudeForceError as error:
+            ui.notify(str(error), type="warning")
         await self._renew()
 
     def _show_live(self, runs: tuple[RunRecord, ...]) -> None:
         self._live_panel.set_visibility(bool(runs))
         self._live.show(state_markup.live_runs(runs, self._stores.wall_clock()))
 
-    def _show_pause(self, limits: SharedState | None) -> None:
-        paused = limits is not None and limits.user_limits.paused
+    def _show_pause(self, limits: SharedState | Unreadable | None) -> None:
         label = self._pause.default_slot.children[0]
         assert isinstance(label, ui.html)  # noqa: S101 - made by `button`
-        label.set_content("Resume all runs" if paused else "Pause all runs")
+        label.set_content("Resume all runs" if _is_paused(limits) else "Pause all runs")
 
     def _minute_clicked(self, place: int, series: int) -> None:
         start, state = self._overview.minutes[place].start, charts.STATES_OF_A_MINUTE[series]
@@ -160,3 +165,7 @@ class OverviewPage:
     def _agent_clicked(self, place: int, _: int) -> None:
         shown = charts.dearest(self._overview.agents)
         ui.navigate.to(address("/calls", agent=shown[place].agent, days=self._days))
+
+
+def _is_paused(limits: SharedState | Unreadable | None) -> bool:
+    return limits is not None and not isinstance(limits, Unreadable) and limits.user_limits.paused

@@ -11,6 +11,7 @@ from claude_force.dashboard import state_markup
 from claude_force.dashboard.frame import Section, button, keep_fresh, page, panel
 from claude_force.dashboard.markup import note, pill, plain, tiles
 from claude_force.dashboard.run_drawing import SIGNS, run_svg
+from claude_force.domain.errors import ClaudeForceError
 from claude_force.reporting.numbers import dollars
 from claude_force.reporting.run_facts import wall_seconds
 
@@ -77,8 +78,8 @@ class RunPage:
                 f'<p class="note">Prompts and answers: <code>claude-force runs report {plain(run.run_id)} --html FILE</code></p>',
                 sanitize=False,
             )
-        if run.state == "running":
-            keep_fresh(self._renew)
+        # Of a run that has ended, too: it may be resumed.
+        keep_fresh(self._renew)
 
     async def _renew(self) -> None:
         run = await asyncio.to_thread(self._stores.run, self._run_id)
@@ -90,7 +91,11 @@ class RunPage:
             self._cancel.set_visibility(run.state == "running")
 
     async def _cancelled(self) -> None:
-        done = await asyncio.to_thread(self._stores.cancel, self._run_id)
+        try:
+            done = await asyncio.to_thread(self._stores.cancel, self._run_id)
+        except ClaudeForceError as error:
+            ui.notify(str(error), type="warning")
+            return
         ui.notify("The run was asked to stop." if done else "The run has ended already.")
         await self._renew()
 
@@ -100,7 +105,7 @@ class RunPage:
         failed = sum(step.state == "failed" for step in run.steps)
         return tiles(
             (
-                ("Began", run.started_at.strftime("%d %b %H:%M:%S"), "UTC"),
+                ("Began", run.started_at.strftime("%H:%M:%S"), run.started_at.strftime("%d %b %Y, UTC")),
                 ("Took", state_markup.run_duration(run, now) or "-", f"resumed {run.resumed} times" if run.resumed else ""),
                 ("Steps", f"{done} of {len(run.steps)}", f"{failed} failed"),
                 ("Spent", dollars(run.cost_usd), "all parts of the run"),

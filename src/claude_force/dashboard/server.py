@@ -24,7 +24,8 @@ except ImportError as error:
         "Install it with: pip install 'claude-force[dashboard]'"
     ) from error
 
-from claude_force.assembly.lookup import find_settings, limits_path, state_folder
+from claude_force.assembly.limits_place import LimitsPlace
+from claude_force.assembly.lookup import find_settings, limits_path, limits_redis_url_of
 from claude_force.assembly.metering import METRICS_FILE
 from claude_force.config.environment import read_environment
 from claude_force.dashboard.guard import Guard
@@ -50,7 +51,6 @@ class Dashboard:
 
     Args:
         state_dir: the folder of the stores.
-        simulated: the calls of the simulator, which lie apart; only with your own folder.
         config_path: a claude.json, for the thresholds of alerts; None looks for one from here upwards.
         port: 0 takes any free one.
         host: only loopback.
@@ -66,7 +66,6 @@ class Dashboard:
         self,
         *,
         state_dir: str | Path | None = None,
-        simulated: bool = False,
         config_path: Path | None = None,
         port: int = DEFAULT_PORT,
         host: str = "127.0.0.1",
@@ -80,7 +79,7 @@ class Dashboard:
         self.token = token or os.urandom(16).hex()
         self._host = host
         self._wanted_port = port
-        self._places = _places(state_dir, simulated=simulated, config_path=config_path)
+        self._places = _places(state_dir, config_path)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self.port = port
@@ -205,14 +204,14 @@ def _app() -> Any:  # noqa: ANN401 - an ASGI application; the library's types di
     return app
 
 
-def _places(state_dir: str | Path | None, *, simulated: bool, config_path: Path | None) -> Places:
+def _places(state_dir: str | Path | None, config_path: Path | None) -> Places:
     environment = read_environment()
-    folder = (
-        state_folder(environment, simulated=simulated) if state_dir is None else Path(state_dir)
-    )
+    folder = environment.state_home if state_dir is None else Path(state_dir)
+    # A folder that is named stands for itself; our own limits may be shared with other machines.
+    server = limits_redis_url_of(None, environment) if state_dir is None else None
     return Places(
         metrics=folder / METRICS_FILE,
-        limits=limits_path(folder),
+        limits=LimitsPlace(limits_path(folder), server),
         runs=folder,
         alerts=find_settings(config_path, environment).metrics.alerts,
     )

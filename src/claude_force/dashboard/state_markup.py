@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from claude_force.dashboard.markup import Cell, address, heads, link, note, pill, plain, table
 from claude_force.dashboard.run_drawing import SIGNS, run_svg
+from claude_force.dashboard.stores import Unreadable
 from claude_force.reporting.numbers import dollars, duration
 from claude_force.reporting.run_facts import step_seconds
 
@@ -36,8 +37,10 @@ def alerts_list(alerts: Sequence[Alert] | None) -> str:
     )
 
 
-def limits_view(state: SharedState | None) -> str:
+def limits_view(state: SharedState | Unreadable | None) -> str:
     """Breakers, pauses, what is left of the API's limits, and the processes that share them."""
+    if isinstance(state, Unreadable):
+        return note(plain(state.reason))
     if state is None:
         return note("Nothing is known yet: no run of this user has called the API.")
     items = []

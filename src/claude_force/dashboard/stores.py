@@ -15,13 +15,14 @@ from claude_force.domain.errors import ClaudeForceError
 from claude_force.metrics.browsing import CallBrowser
 from claude_force.metrics.monitoring import check_alerts
 from claude_force.metrics.reader import MetricsReader
-from claude_force.resilience.shared_view import change_limits, read_state
+from claude_force.storage.errors import StorageError
 from claude_force.workflows.run_store import RunStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from pathlib import Path
 
+    from claude_force.assembly.limits_place import LimitsPlace
     from claude_force.config.settings import AlertSettings
     from claude_force.dashboard.overview import Overview
     from claude_force.domain.runs import RunRecord
@@ -46,11 +47,20 @@ _MOST_LIVE: Final = 3
 class Places:
     """Where the stores are."""
 
-    # The databases of metrics and of limits, and the folder of the journal.
+    # The database of metrics.
     metrics: Path
-    limits: Path
+    limits: LimitsPlace
+    # The folder of the journal.
     runs: Path
+    # Thresholds.
     alerts: AlertSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In place of what could not be read."""
+
+    reason: str
 
 
 class Stores:
@@ -108,11 +118,17 @@ class Stores:
                 ).start()
         return self._alerts
 
-    def limits(self) -> SharedState | None:
+    def limits(self) -> SharedState | Unreadable | None:
         """Limits, breakers and processes; None before the first call of this user."""
-        return self._fresh(
-            "limits", lambda: read_state(self._places.limits, wall_clock=self.wall_clock)
-        )
+
+        def read() -> SharedState | Unreadable | None:
+            try:
+                return self._places.limits.read()
+            except StorageError as error:
+                # The rest of the page does not depend on it.
+                return Unreadable(str(error))
+
+        return self._fresh("limits", read)
 
     def runs(self) -> tuple[RunRecord, ...]:
         """The runs that were started last, without their steps."""
@@ -133,7 +149,7 @@ class Stores:
 
     def set_paused(self, *, paused: bool) -> None:
         """Let no further request of any run out, or let them out again."""
-        change_limits(self._places.limits, paused=paused)
+        self._places.limits.set_paused(paused=paused)
         self._forget("limits")
 
     def cancel(self, run_id: str) -> bool:
