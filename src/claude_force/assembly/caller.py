@@ -111,12 +111,10 @@ class Caller:
         else:
             request = in_context(prepared.request, context)
         listener = self.listener(on_event)
-        memory = self._runtime.memory_of(call, definition)
+        memory = self._runtime.memories.of(call, definition)
         if memory is None:
             return await self._ask(request, listener, stop, batched)
-        reminded = await memory.remind(
-            call, definition, request, run=stop, recalls=batched is None
-        )
+        reminded = await memory.remind(call, definition, request, run=stop, recalls=batched is None)
         result = await self._ask(reminded.request, listener, stop, batched)
         memory.keep(call, reminded.key, result)
         return result

@@ -63,7 +63,7 @@ class Rehearsal:
         definition = self._registry.get(call.agent_name)
         context = CallContext(agent_name=call.agent_name, cache=call.cache)
         request = call.request_to(definition, context)
-        memory = self._runtime.memory_of(call, definition)
+        memory = self._runtime.memories.of(call, definition)
         if memory is not None:
             request = (await memory.remind(call, definition, request)).request
         noted = self.noted.setdefault(place.step_id, Noted())

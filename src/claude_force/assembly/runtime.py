@@ -23,6 +23,7 @@ from claude_force.assembly.lookup import (
     limits_redis_url_of,
     redis_url_of,
 )
+from claude_force.assembly.memories import Memories
 from claude_force.assembly.metering import open_recorder
 from claude_force.assembly.options import check_number
 from claude_force.assembly.semantic import SemanticAgents
@@ -32,13 +33,10 @@ from claude_force.domain.errors import ClosedError, ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_force.agents.calls import AgentCall
     from claude_force.agents.registry import AgentRegistry
     from claude_force.assembly.options import RuntimeOptions
-    from claude_force.assembly.remembering import Remembering
     from claude_force.cache.store import CacheStore
     from claude_force.config.settings import BudgetSettings, CacheSettings, Settings
-    from claude_force.domain.agents import AgentDefinition
     from claude_force.metrics.recorder import Recorder
     from claude_force.pricing.spending import Spending
     from claude_force.provider.batches_api import BatchesApi
@@ -84,7 +82,8 @@ class Runtime:
         # None until it is known whether there is to be one.
         self._recorders: tuple[Recorder, ...] | None = None
         self._semantic: SemanticAgents | None = None
-        self._remembering: Remembering | None = None
+        # What agents remember.
+        self.memories = Memories(self, self._environment)
         self._closed = False
         # Threads may make the first call at the same time: a second chain would have limits of its own.
         self._building = Lock()
@@ -183,24 +182,6 @@ class Runtime:
                 recorders = self._recorders
         return recorders
 
-    def memory_of(self, call: AgentCall, definition: AgentDefinition) -> Remembering | None:
-        """What the agent of this call remembers; None for a call without a memory."""
-        wanted = call.use_memory
-        if wanted is None:
-            wanted = definition.memory is not None and self.shares_state
-        if not wanted or not self.settings.memory.enabled:
-            return None
-        from claude_force.assembly.remembering import open_remembering  # noqa: PLC0415 - few calls have one
-
-        with self._building:
-            if self._closed:
-                raise ClosedError("This orchestrator is closed; make a new one.")
-            if self._remembering is None:
-                self._remembering = open_remembering(
-                    self.settings, self._environment, self.state_folder
-                )
-            return self._remembering
-
     @property
     def project_folder(self) -> Path:
         """The project: where its ``.claude`` is, else where its ``claude.json`` is, else the working folder."""
@@ -282,15 +263,13 @@ class Runtime:
             self._closed = True
             chain, self._chain = self._chain, None
             recorders, self._recorders = self._recorders or (), ()
-            remembering, self._remembering = self._remembering, None
         try:
             if chain is not None:
                 await chain.aclose()
         finally:
             for recorder in recorders:
                 await recorder.aclose()
-            if remembering is not None:
-                await remembering.aclose()
+            await self.memories.aclose()
 
     def _build(self) -> ModelClient:
         given, options = self._given_client, self._options

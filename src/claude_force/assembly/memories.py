@@ -1,0 +1,57 @@
+"""Whether a call has a memory, and the memory itself, which the first such call opens."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from claude_force.domain.errors import ClosedError
+
+if TYPE_CHECKING:
+    from claude_force.agents.calls import AgentCall
+    from claude_force.assembly.remembering import Remembering
+    from claude_force.assembly.runtime import Runtime
+    from claude_force.config.environment import Environment
+    from claude_force.domain.agents import AgentDefinition
+
+
+class Memories:
+    """What the agents of one orchestrator remember. Any thread and event loop may ask."""
+
+    def __init__(self, runtime: Runtime, environment: Environment) -> None:
+        self._runtime = runtime
+        self._environment = environment
+        self._remembering: Remembering | None = None
+        self._closed = False
+        # Threads may make the first call at the same time.
+        self._opening = Lock()
+
+    def of(self, call: AgentCall, definition: AgentDefinition) -> Remembering | None:
+        """What the agent of this call remembers; None for a call without a memory.
+
+        Raises:
+            ClosedError: `aclose` was called.
+        """
+        wanted = call.use_memory
+        if wanted is None:
+            wanted = definition.memory is not None and self._runtime.shares_state
+        if not wanted or not self._runtime.settings.memory.enabled:
+            return None
+        from claude_force.assembly.remembering import open_remembering  # noqa: PLC0415 - few calls have one
+
+        with self._opening:
+            if self._closed:
+                raise ClosedError("This orchestrator is closed; make a new one.")
+            if self._remembering is None:
+                self._remembering = open_remembering(
+                    self._runtime.settings, self._environment, self._runtime.state_folder
+                )
+            return self._remembering
+
+    async def aclose(self) -> None:
+        """Write what there is to remember; a second call does nothing."""
+        with self._opening:
+            self._closed = True
+            remembering, self._remembering = self._remembering, None
+        if remembering is not None:
+            await remembering.aclose()
