@@ -26,6 +26,7 @@ TASKS = st.lists(WORDS, min_size=2, max_size=8, unique=True)
         ("Restart nginx without downtime.", "Restart nginx with no downtime."),
         ("Is the client able to call the server?", "Can the client call the server?"),
         ("Write a regex with `a+b`", "Write a regular expression with `a+b`"),
+        ("Is it open on mondays?", "Is it open on a monday"),
         ("Wie setze ich mein Passwort zurück?", "wie setze ich mein Passwort zurück"),
     ],
 )
@@ -72,6 +73,7 @@ def test_other_ways_to_ask_the_same_pass(asked: str, answered: str) -> None:
         ("What is \u20135?", "What is 5?", "numbers"),
         ("What is (2 + 3) * 4?", "What is 2 + (3 * 4)?", "numbers"),
         ("Rufe Anna an", "Rufe Anna", "words: an"),
+        ("Is het rood of blauw?", "Is het rood blauw?", "words: of"),
         ("Voos do Brasil", "Voos Brasil", "words: do"),
         ("Copy the disk A to disk B", "Copy the disk B to disk A", "the order of words"),
     ],

@@ -17,6 +17,7 @@ from claude_force.cache.semantic.words import (
     KINDS,
     NEGATIONS,
     NO_PLURALS,
+    PERHAPS_ENGLISH,
     PHRASES,
     REQUESTS,
     SYNONYMS,
@@ -79,7 +80,8 @@ def read_tasks(one: str, two: str) -> tuple[Reading, Reading]:
 
 @lru_cache(maxsize=512)
 def _is_english(task: str) -> bool:
-    return not ENGLISH.isdisjoint(_tokens(task.translate(_QUOTES)))
+    tokens = frozenset(_tokens(task.translate(_QUOTES)))
+    return not ENGLISH.isdisjoint(tokens) or len(PERHAPS_ENGLISH & tokens) > 1
 
 
 @lru_cache(maxsize=512)

@@ -151,11 +151,14 @@ FORMS: Final = {
     for word in words.split()
 }
 
-# One of these makes a text English; to all others none of these tables applies. No word of another language.
+# One of these makes a text English, or two of those below; to all others none of these tables applies.
 ENGLISH: Final = _words(
     "the are what what's which how who who's when where where's why does did this please with without from and tell than "
     "can can't cannot not should would you your don't doesn't didn't isn't aren't wasn't won't"
 )
+
+# Words that other languages have too, but hardly two of them in one sentence.
+PERHAPS_ENGLISH: Final = _words("is it on my have has they be")
 
 # Written like plurals, and something else than what they would be the plural of; and forms of verbs that without their
 # "s" are of the past.
