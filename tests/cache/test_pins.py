@@ -5,12 +5,17 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import tempfile
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from claude_force.cache.disk_tier import DATABASE_FILE
+from claude_force.cache.entries import CacheEntry
 from claude_force.cache.fingerprint import CacheKey
 from claude_force.cache.policy import Freshness, Lifetimes
 from claude_force.cache.store import open_store
@@ -19,9 +24,7 @@ from claude_force.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from claude_force.cache.entries import CacheEntry
     from claude_force.cache.store import CacheStore
 
     MakeEntry = Callable[..., CacheEntry]
@@ -153,6 +156,70 @@ def test_pinned_answers_outlive_any_number_of_others_and_bytes_stay_within_the_b
     assert held(other, *range(1, 21)) == list(range(1, 21))
     assert held(other, 699) == [699]
     assert held(other, 100) == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["put", "put", "put", "pin", "unpin"]),
+            st.integers(0, 3),
+            st.integers(100, 30_000),
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_is_done_pins_hold_and_neither_bound_is_exceeded(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    max_bytes = 512 * 1024
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = open_store(
+            folder,
+            lifetimes=Lifetimes(ttl_seconds=HOUR),
+            max_bytes=max_bytes,
+            pinned_share=0.3,
+            secret=SECRET,
+            wall_clock=lambda: 1000.0,
+        )
+        assert store.pins is not None
+        tier = store.pins.tier
+        kept: dict[str, set[CacheKey]] = {}
+        put: list[CacheKey] = []
+        for number, (what, run, size) in enumerate(steps):
+            run_id = f"run{run}"
+            if what == "put":
+                put.append(key(number))
+                store.put(an_entry(put[-1], size))
+                store.flush()
+            elif what == "pin":
+                wanted = [one for one in put[-3:] if tier.get(one) is not None]
+                with suppress(InputError):
+                    store.pins.pin(run_id, wanted)
+                    kept.setdefault(run_id, set()).update(wanted)
+            else:
+                store.pins.unpin(run_id)
+                kept.pop(run_id, None)
+            sizes = [
+                file.stat().st_size
+                for file in folder.glob(f"{DATABASE_FILE}*")
+                if not file.name.endswith("-shm")
+            ]
+            assert sum(sizes) <= max_bytes
+        assert {run.run_id: run.entries for run in store.pins.runs()} == {
+            run_id: len(keys) for run_id, keys in kept.items() if keys
+        }
+        held_keys = set().union(*kept.values())
+        assert all(tier.get(one) is not None for one in held_keys)
+        assert sum(run.size_bytes for run in store.pins.runs()) <= 4 * 0.3 * max_bytes
+        store.close()
+
+
+def an_entry(entry_key: CacheKey, size: int) -> CacheEntry:
+    return CacheEntry(
+        key=entry_key, agent_name="writer", model="m", created_at=1000.0, body=bytes(size)
+    )
 
 
 def test_pin_that_does_not_fit_is_refused_whole_and_says_so(
