@@ -161,6 +161,29 @@ def test_text_that_was_handed_out_before_a_failure_is_declared_void(lab: Any) ->
 
 
 @pytest.mark.parametrize(
+    ("text", "output_tokens"), [("word " * 190, 250), ("\u8a9e" * 300, 300), ("", 1)]
+)
+def test_text_of_an_answer_that_broke_off_is_counted(
+    lab: Any, text: str, output_tokens: int
+) -> None:
+    """The API tells how long an answer was when it ends; this one did not, and is billed all the same."""
+
+    class Breaking(ScriptedClient):
+        async def send(
+            self, request: MessageRequest, on_event: EventListener | None = None
+        ) -> MessageResponse:
+            if on_event is not None and not self.requests and text:
+                for start in range(0, len(text), 7):
+                    on_event(TextDelta("call-1", text[start : start + 7]))
+            return await super().send(request, on_event)
+
+    inner = Breaking([TransportError("cut", usages=[PROMPT]), "done"])
+    response, _, _ = outcome(lab, resilient(inner))
+    assert [usage.input_tokens for usage in response.lost_usages] == [PROMPT.input_tokens]
+    assert [usage.output_tokens for usage in response.lost_usages] == [output_tokens]
+
+
+@pytest.mark.parametrize(
     "error",
     [
         InvalidRequestError("no", status=400),

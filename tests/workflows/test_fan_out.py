@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,7 +14,7 @@ from claude_force.domain.errors import (
     ServiceError,
     SpendLimitError,
 )
-from claude_force.domain.events import AttemptFailed, AttemptStarted, CallStarted
+from claude_force.domain.events import AttemptStarted, CallStarted
 from claude_force.domain.results import AgentOutcome, AgentResult, StepResult
 from claude_force.domain.usage import Usage
 from claude_force.workflows.definition import Step
@@ -146,15 +146,27 @@ class TestRunStop:
         with pytest.raises(SpendLimitError, match="Not sent, because the run was stopped: the cap"):
             stop(AttemptStarted("call", 2))
 
-    def test_spend_cap_is_noticed_when_an_attempt_fails(self) -> None:
-        stop = RunStop(is_spend_cap)
-        failed: dict[str, Any] = {"call_id": "c", "attempt": 1, "message": "the cap"}
-        failed |= {"retry_in_seconds": None, "text_was_sent": False}
-        stop(AttemptFailed(error_kind="service", **failed))
-        stop(AttemptStarted("other", 1))
-        stop(AttemptFailed(error_kind="spend_limit", **failed))
-        with pytest.raises(SpendLimitError):
-            stop(AttemptStarted("other", 2))
+    def test_calls_under_way_are_woken_when_the_run_is_stopped_and_others_are_not(self) -> None:
+        class Call:
+            def __init__(self) -> None:
+                self.woken: list[bool] = []
+
+            def wake(self, *, cut: bool) -> None:
+                self.woken.append(cut)
+
+        stop, early, ended, late = RunStop(is_spend_cap), Call(), Call(), Call()
+        stop.watch(early)
+        stop.watch(ended)
+        stop.unwatch(ended)
+        stop.consider(ServiceError("down"))
+        assert not stop.stopped
+        stop.consider(SpendLimitError("the cap"))
+        stop.consider(SpendLimitError("another"))
+        stop.stop(ServiceError("the deadline"), cut=True)
+        stop.watch(late)
+        assert (early.woken, ended.woken, late.woken) == ([False, True], [], [True])
+        assert str(stop.refusal(sent=True)) == "the cap"
+        assert str(stop.refusal(sent=False)) == "Not sent, because the run was stopped: the cap"
 
     def test_what_was_not_sent_is_as_little_worth_a_retry_as_its_cause(self) -> None:
         cause = AuthenticationError("no such key", status=401, error_type="authentication_error")

@@ -9,6 +9,11 @@ from typing import Final
 _CHARACTERS_PER_TOKEN: Final = 3.8
 
 
+def estimate_piece(text: str) -> float:
+    """The share that one of many pieces of a text has in its tokens."""
+    return len(text) / _CHARACTERS_PER_TOKEN if text.isascii() else float(len(text))
+
+
 def estimate_tokens(text: str) -> int:
     """About how many tokens ``text`` is: 3.8 ASCII characters a token, one token for every other character.
 

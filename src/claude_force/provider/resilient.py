@@ -155,7 +155,8 @@ class ResilientClient:
     ) -> None:
         """Wait until the next attempt may be made; raises the error when there is none."""
         call.attempt.on_wire = False
-        call.lost += error.usages
+        lost = call.attempt.billable(error.usages)
+        call.lost += lost
         wait = self._policy.wait_seconds(
             error,
             attempt=call.attempt.number,
@@ -165,7 +166,7 @@ class ResilientClient:
         allowance = request.context.allowance
         if wait is not None and allowance is not None:
             try:
-                await allowance.renew(error.usages)
+                await allowance.renew(lost)
             except BudgetExceededError as refusal:
                 wait = None
                 error.args = (f"{error} It is not sent again: {refusal}",)

@@ -15,6 +15,7 @@ from claude_force.domain.events import (
     LimitsSeen,
     TextDelta,
 )
+from claude_force.domain.tokens import estimate_piece
 
 if TYPE_CHECKING:
     from claude_force.domain.events import Event, EventListener
@@ -32,7 +33,7 @@ class Attempt:
         "_has_failed",
         "_listener",
         "_slot",
-        "_text_was_sent",
+        "_text_tokens",
         "number",
         "on_wire",
         "sent",
@@ -43,7 +44,8 @@ class Attempt:
         self._call_id = call_id
         self._listener = listener
         self._slot: Slot | None = None
-        self._text_was_sent = False
+        # About how long the text is that has come so far.
+        self._text_tokens = 0.0
         self._has_failed = False
         self.number = number
         # The request went out, or was about to.
@@ -56,7 +58,7 @@ class Attempt:
     def __call__(self, event: Event) -> None:
         """Hear what the client says."""
         if type(event) is TextDelta:
-            self._text_was_sent = True
+            self._text_tokens += estimate_piece(event.text)
         elif type(event) is AnswerStarted:
             self.usages = (event.usage,)
         elif type(event) is LimitsSeen and self._slot is not None:
@@ -72,6 +74,17 @@ class Attempt:
             self._listener(AttemptStarted(self._call_id, self.number))
         self.sent = self.on_wire = True
 
+    def billable(self, usages: tuple[Usage, ...]) -> tuple[Usage, ...]:
+        """What an attempt that broke off is likely to be billed for.
+
+        The API counts an answer when it ends. Of one that did not end it had reported a token or so, and the text that
+        came is an estimate of the rest; without it, broken answers would cost next to nothing in every budget.
+        """
+        written = round(self._text_tokens)
+        if len(usages) != 1 or usages[0].output_tokens >= written:
+            return usages
+        return (replace(usages[0], output_tokens=written),)
+
     def failed(self, error: CallError, retry_in_seconds: float | None) -> None:
         """It came to nothing; told once, and only if it was sent."""
         self.on_wire = False
@@ -85,7 +98,7 @@ class Attempt:
                 error_kind=error.kind,
                 message=str(error),
                 retry_in_seconds=retry_in_seconds,
-                text_was_sent=self._text_was_sent,
+                text_was_sent=self._text_tokens > 0,
             )
         )
 
@@ -171,7 +184,7 @@ class CallUnderWay:
     def timed_out(self) -> CallError:
         """The error of a call whose time is over, or whose run was stopped."""
         attempt = self.attempt
-        usages = attempt.usages if attempt.on_wire else ()
+        usages = attempt.billable(attempt.usages) if attempt.on_wire else ()
         if self._halt is not None and self._halted:
             error = self._halt.refusal(sent=attempt.on_wire)
             assert isinstance(error, CallError)  # noqa: S101 - the contract

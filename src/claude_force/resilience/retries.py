@@ -18,6 +18,9 @@ class RetryPolicy:
     Before retry ``n`` (from 1) the wait is uniform in ``[0, min(max_wait, first_wait * 2**(n - 1))]`` seconds:
     spreading over the whole range keeps callers that failed together from coming back together. A `Retry-After`
     of the response is a floor under that.
+
+    Of our own, since the libraries for it decide by the exception alone: here the response, the deadline, what is left of
+    a budget and the end of a run decide too, and the place among concurrent requests is given up for the wait.
     """
 
     # Requests of one call beyond the first.
