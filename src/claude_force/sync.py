@@ -291,10 +291,13 @@ class AgentOrchestrator:
         batch: bool = False,
         wait: bool = True,
         on_look: Callable[[int], None] | None = None,
+        on_outcome: Callable[[AgentOutcome], object] | None = None,
     ) -> WarmReport:
         """Fill the response cache ahead of time; see `AsyncAgentOrchestrator.warm_cache`."""
         return self._loop.wait(
-            lambda: self._force.warm_cache(calls, batch=batch, wait=wait, on_look=on_look)
+            lambda: self._force.warm_cache(
+                calls, batch=batch, wait=wait, on_look=on_look, on_outcome=on_outcome
+            )
         )
 
     def pin_run(self, run_id: str) -> PinReport:

@@ -35,6 +35,7 @@ class CacheMethods:
         batch: bool = False,
         wait: bool = True,
         on_look: Callable[[int], None] | None = None,
+        on_outcome: Callable[[AgentOutcome], object] | None = None,
     ) -> WarmReport:
         """Ask what the response cache does not hold yet, so that the same calls are hits later.
 
@@ -45,6 +46,7 @@ class CacheMethods:
             batch: ask by message batches, at half the price.
             wait: of a batch, as for `run_batch`.
             on_look: of a batch, as for `run_batch`.
+            on_outcome: told of every call that ends.
 
         Raises:
             ConfigError: the cache is off.
@@ -64,6 +66,8 @@ class CacheMethods:
         ) as outcomes:
             async for outcome in outcomes:
                 report = report.with_outcome(outcome)
+                if on_outcome is not None:
+                    on_outcome(outcome)
         return replace(report, waiting=len(wanted) - report.ended if batch else 0)
 
     def _asked(
