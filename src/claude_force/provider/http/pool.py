@@ -149,7 +149,9 @@ class ConnectionPool:
                 f"nothing within {self._connect_timeout_seconds:g} s{self._way()}"
             ) from error
         except ssl.SSLCertVerificationError as error:
-            raise UntrustedServerError(error.verify_message) from error
+            raise UntrustedServerError(
+                getattr(error, "verify_message", "") or str(error)
+            ) from error
         except ssl.SSLError as error:
             raise ConnectFailedError(f"TLS failed: {error.reason or error}") from error
         except OSError as error:
