@@ -48,6 +48,7 @@ SECRETS = {
     "groq": f"gsk_{A36}",
     "xai": f"xai-{A36}",
     "linear": f"lin_api_{A36}",
+    "databricks": f"dapi{HEX32}",
     "shopify": f"shpat_{HEX32}",
     "new relic": f"NRAK-{A22}ABCDE",
     "atlassian": f"ATATT3{A36}",
@@ -108,6 +109,13 @@ def test_a_key_of_a_known_form_is_taken_out(text: str, secret: str) -> None:
         ("passwd:hunter22", "hunter22"),
         ('passphrase = "open sesame"', "open sesame"),
         ("token=abcd1234", "abcd1234"),
+        ("SECRET_KEY_BASE = 'a1b2c3d4'", "a1b2c3d4"),
+        ("password_2: hunter22", "hunter22"),
+        ("STRIPE_SECRET_PROD=a1b2c3", "a1b2c3"),
+        ("DB_PASSWORD_PROD=hunter", "hunter"),
+        ('DB_PASSWORD_FILE="hunter two"', "hunter two"),
+        ("password: mypassword", "mypassword"),
+        ("connect(password='hunter', user='bob')", "hunter"),
     ],
 )
 def test_a_value_beside_a_name_of_a_secret_is_taken_out(text: str, secret: str) -> None:
@@ -140,6 +148,10 @@ def test_what_stands_around_a_secret_stays() -> None:
         "max_tokens=4096, input_tokens: 128, tokenizer = BPE",
         "Die Prüfung der Schlüssel ist grün.",
         "api keys are rotated each month",
+        "client = Client(api_key=api_key, token=self._token, secret=read_secret())",
+        "_SECRET_BYTES: Final = 32 and TOKEN_FILE = state/token",
+        "pinned = pins(passing=3, passes=[1, 2]), bypass: Final = 1, spinning is fun",
+        "The token_type is bearer; token_count=1200",
     ],
 )
 def test_ordinary_text_is_left_alone(text: str) -> None:
