@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,6 +227,16 @@ def test_the_most_similar_task_that_the_guard_lets_pass_answers(
     similar.remember(2, "How to reset my password")
     similar.remember(3, QUESTION)
     assert similar.find(SAME) == QUESTION
+
+
+def test_numbers_of_the_same_digits_do_not_hide_each_other(opened: Callable[..., Opened]) -> None:
+    numbers = ["".join(digits) for digits in permutations("12345")]
+    similar = opened(*range(len(numbers)))
+    for place, number in enumerate(numbers):
+        similar.remember(place, f"What is the state of order {number}?")
+    for number in numbers[::17]:
+        found = similar.find(f"What's the state of order {number}?")
+        assert found == f"What is the state of order {number}?"
 
 
 def test_a_task_without_an_answer_leaves_its_place_to_the_next(

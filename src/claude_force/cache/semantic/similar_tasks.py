@@ -33,8 +33,9 @@ MOST_TASKS: Final = 10_000
 # What the benchmark measures is short questions; in a longer text, one word that turns the meaning hardly moves the
 # mean of all words.
 LONGEST_TASK_CHARACTERS: Final = 500
-# Similar tasks that are looked at, the most similar first, until the guard lets one pass and its answer is there.
-_MOST_LOOKED_AT: Final = 32
+# Similar tasks that are looked at, the most similar first, until the guard lets one pass and its answer is there. Numbers
+# of the same digits are equally similar, so they may be many.
+_MOST_LOOKED_AT: Final = 128
 # Vectors of tasks that were looked for and will be remembered when their answers are there.
 _MOST_VECTORS: Final = 256
 
