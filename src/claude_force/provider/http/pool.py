@@ -153,7 +153,9 @@ class ConnectionPool:
                 getattr(error, "verify_message", "") or str(error)
             ) from error
         except ssl.SSLError as error:
-            raise ConnectFailedError(f"TLS failed: {error.reason or error}") from error
+            raise ConnectFailedError(
+                f"TLS failed: {getattr(error, 'reason', '') or error}"
+            ) from error
         except OSError as error:
             raise ConnectFailedError(f"{reason_of(error)}{self._way()}") from error
         except ValueError as error:
