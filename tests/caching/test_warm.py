@@ -137,7 +137,11 @@ def test_python_fills_the_cache_and_counts_equal_calls_once(
                 AgentCall(agent_name="alpha", task=TASKS[0], cache=NO_CACHE),
                 ("beta", TASKS[0]),
             ]
-            report = await force.warm_cache(calls)
+            ended: list[str] = []
+            report = await force.warm_cache(
+                calls, on_outcome=lambda outcome: ended.append(outcome.agent_name)
+            )
+            assert sorted(ended) == ["alpha", "beta"]
             assert (report.items, report.repeated, report.present, report.fetched) == (3, 1, 0, 2)
             assert report.ok
             assert report.cost_usd

@@ -70,11 +70,19 @@ async def _warm(
     wait: bool,
 ) -> None:
     from claude_force.cli.interrupt import interruptible
+    from claude_force.cli.map_progress import MapProgress
 
     async with open_orchestrator(options) as force:
         calls = calls_of(read_items(items), agent, answer, options.cache, force.registry)
-        async with interruptible(force) as interruption:
-            report = await force.warm_cache(calls, batch=batch, wait=wait, on_look=waiting_teller())
+        with MapProgress(total=len(calls), done=0) as progress:
+            async with interruptible(force) as interruption:
+                report = await force.warm_cache(
+                    calls,
+                    batch=batch,
+                    wait=wait,
+                    on_look=waiting_teller(),
+                    on_outcome=progress.take,
+                )
     if options.as_json:
         print_json(_json(report))
     else:
