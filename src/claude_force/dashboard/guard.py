@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from claude_force.domain.loopback import own_hosts
 
@@ -85,8 +85,8 @@ class Guard:
         """To the same address without the token, which is then in no history and no Referer."""
         rest = urlencode([(name, value) for name, value in given if name != "token"])
         # One slash: two would make it the address of another host.
-        path = "/" + scope["path"].lstrip("/\\")
-        headers = [(b"location", f"{path}?{rest}".rstrip("?").encode("ascii", "ignore"))]
+        path = "/" + quote(scope["path"].lstrip("/\\"))
+        headers = [(b"location", f"{path}?{rest}".rstrip("?").encode())]
         token = next(value for name, value in given if name == "token").encode()
         if hmac.compare_digest(token, self._token):
             cookie = f"{self._cookie}={self._token.decode()}; Path=/; HttpOnly; SameSite=Strict"

@@ -26,14 +26,14 @@ _LAST_SECOND: Final = 2**32
 # What tells from a roll-up that it has no call of a state, and from a call that it has it.
 _IN_CELL: Final[dict[CallState, str]] = {
     "all": "calls > 0",
-    "answered": "calls > failures + cached",
+    "answered": "calls > max(failures, cached)",
     "cached": "cached > 0",
     "failed": "failures > 0",
 }
 _IN_CALL: Final[dict[CallState, str]] = {
     "all": "",
     "answered": " AND error_kind = 0 AND cached_tier = 0",
-    "cached": " AND cached_tier <> 0",
+    "cached": " AND error_kind = 0 AND cached_tier <> 0",
     "failed": " AND error_kind <> 0",
 }
 
@@ -181,7 +181,7 @@ class CallBrowser:
         last = first_id(end * 1000) if before is None else min(before, first_id(end * 1000))
         return self._source.execute(
             f"SELECT id, {CALL_COLUMNS} FROM calls WHERE id >= ? AND id < ?{_IN_CALL[wanted.state]}{condition} "
-            f"ORDER BY {'seconds' if wanted.slowest else 'id'} DESC LIMIT ?",
+            f"ORDER BY {'seconds DESC, ' if wanted.slowest else ''}id DESC LIMIT ?",
             first_id(start * 1000),
             last,
             *values,

@@ -1,0 +1,195 @@
+"""What somebody sees, in a real browser: figures, live changes, drill-down, runs, buttons."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.dashboard.conftest import SECRET, row, run_under_way
+
+from claude_force.domain.events import StepFinished
+from claude_force.domain.results import AgentResult, StepResult
+from claude_force.domain.usage import Usage
+from claude_force.resilience.shared_view import read_state
+from claude_force.workflows.run_store import RunStore
+
+if TYPE_CHECKING:
+    from tests.conftest import Until
+    from tests.dashboard.conftest import Served
+    from tests.reporting.browser import Page
+
+ATTACK = "</script><script>window.stolen=1</script><img src=x onerror='window.stolen=1'>"
+
+
+def text(page: Page) -> str:
+    return str(page.evaluate("document.body.innerText"))
+
+
+def calls_shown(page: Page) -> int:
+    """The figure of the tile."""
+    found = re.search(r"Calls\n([\d,]+)\n", text(page))
+    return int(found[1].replace(",", "")) if found else -1
+
+
+def test_a_call_of_another_process_appears_while_one_looks(
+    dashboard: Served, page: Page, until: Until
+) -> None:
+    dashboard.write([row() for _ in range(5)])
+    page.go(dashboard.address)
+    until(lambda: calls_shown(page) >= 5)
+    before = calls_shown(page)
+    dashboard.write([row(agent_name="newcomer")])
+    until(lambda: calls_shown(page) == before + 1)
+    until(lambda: "newcomer" in text(page))
+    assert page.errors == []
+    assert [url for url in page.loaded if not url.startswith(dashboard.address)] == []
+    # It was not loaded anew.
+    assert [url for url in page.loaded if url == dashboard.address] == [dashboard.address]
+
+
+def test_figures_are_those_of_the_store(dashboard: Served, page: Page, until: Until) -> None:
+    dashboard.write(
+        [
+            *(row(agent_name="measured", seconds=4.0) for _ in range(3)),
+            row(agent_name="measured", error_kind="timeout", cost_usd=None),
+        ]
+    )
+    page.go(dashboard.address)
+    until(lambda: "measured" in text(page))
+    cells = "[...document.querySelectorAll('tr')].find((row) => row.innerText.startsWith('measured')).innerText"
+    # Calls, failed, share of cached answers, median, 95th percentile, dollars.
+    assert page.evaluate(cells).split("\t") == [
+        *("measured", "4", "1", "0.0%", "4.0 s", "4.0 s", "$0.0180"),
+    ]
+
+
+def test_a_click_on_a_bar_leads_to_the_calls_of_that_minute(
+    dashboard: Served, page: Page, until: Until
+) -> None:
+    # Enough for the lowest bar to be high, and in the middle of the chart.
+    minute = time.time() // 60 * 60 - 1800
+    dashboard.write([row(minute + 5, agent_name="clicked") for _ in range(40)])
+    page.go(dashboard.address)
+    # The middles of the bars of answered calls, without the mark of the legend; the highest first.
+    bars = """(() => {
+        const chart = document.querySelector('.chart');
+        return [...chart.querySelectorAll('path[fill="#3f7fe0"]')]
+            .map((bar) => bar.getBoundingClientRect())
+            .filter((box) => box.height > 20)
+            .sort((one, other) => other.height - one.height)
+            .map((box) => [box.x + box.width / 2, box.y + box.height / 2, chart.getBoundingClientRect().right]);
+    })()"""
+
+    def in_the_middle() -> bool:
+        found = page.evaluate(bars)
+        return bool(found) and found[0][0] < found[0][2] - 100
+
+    until(in_the_middle)
+    x, y, _ = page.evaluate(bars)[0]
+    for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+        page.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+    until(lambda: "/calls?" in page.evaluate("location.href"))
+    until(lambda: "clicked" in text(page))
+    rows = page.evaluate("document.querySelectorAll('tbody tr').length")
+    assert rows == 40
+    assert page.errors == []
+
+
+def test_an_agent_leads_to_its_calls_and_a_failure_to_those_that_failed(
+    dashboard: Served, page: Page, until: Until
+) -> None:
+    dashboard.write([row(agent_name="drilled"), row(agent_name="drilled", error_kind="overloaded")])
+    page.go(dashboard.address)
+    link = "[...document.querySelectorAll('td a')].find((link) => link.innerText === 'drilled')"
+    until(lambda: page.evaluate(f"Boolean({link})"))
+    page.go(page.evaluate(f"{link}.href"))
+    until(lambda: page.evaluate("document.querySelectorAll('tbody tr').length") == 2)
+    failed = (
+        "[...document.querySelectorAll('.tabs a')].find((link) => link.innerText === 'failed').href"
+    )
+    page.go(page.evaluate(failed))
+    until(lambda: page.evaluate("document.querySelectorAll('tbody tr').length") == 1)
+    assert "overloaded" in text(page)
+
+
+def test_nothing_in_a_name_runs(dashboard: Served, page: Page, until: Until) -> None:
+    dashboard.write([row(agent_name=ATTACK, model=ATTACK, error_kind=ATTACK, cost_usd=None)])
+    for path in ("", "calls", "runs"):
+        page.go(dashboard.address + path)
+        until(lambda: "claude-force" in text(page))
+        if path != "runs":
+            until(lambda: ATTACK in text(page))
+        assert page.evaluate("typeof window.stolen") == "undefined"
+        assert page.evaluate("document.images.length") == 0
+    assert page.errors == []
+
+
+def test_a_run_is_seen_while_it_goes_on_and_stopped_from_its_page(
+    dashboard: Served, page: Page, until: Until
+) -> None:
+    with run_under_way(dashboard.folder, "a1b2c3") as journal:
+        page.go(f"{dashboard.address}runs/a1b2c3?token={dashboard.token}")
+        states = (
+            "[...document.querySelectorAll('.graph .box')].map((box) => box.getAttribute('class'))"
+        )
+        until(lambda: page.evaluate(states) == ["box s-running critical", "box s-waiting"])
+        result = AgentResult(
+            agent_name="alpha", text=SECRET, stop_reason="end_turn", model="m",
+            requested_model="m", usage=Usage(), cost_usd=None, seconds=1.0,
+        )  # fmt: skip
+        step = StepResult(
+            step_id="gather", agent_name="alpha", state="succeeded", result=result,
+            started_seconds=0.0, ended_seconds=1.0,
+        )  # fmt: skip
+        journal.take(StepFinished("a1b2c3", step))
+        until(lambda: page.evaluate(states)[0].startswith("box s-succeeded"))
+        assert SECRET not in text(page)
+        stopped: list[bool] = []
+        journal.watch(lambda: stopped.append(True))
+        page.evaluate(
+            "[...document.querySelectorAll('button')].find((one) => one.innerText === 'Cancel this run').click()"
+        )
+        until(lambda: stopped)
+    assert page.errors == []
+    assert RunStore(dashboard.folder).load("a1b2c3").state == "interrupted"
+
+
+def test_runs_are_paused_with_the_token_and_not_without(
+    dashboard: Served, page: Page, until: Until
+) -> None:
+    page.go(dashboard.address)
+    until(lambda: "Overview" in text(page))
+    assert page.evaluate("document.querySelectorAll('button').length") == 0
+    page.go(dashboard.url)
+    until(lambda: "Pause all runs" in text(page))
+    # The token is in the address no more, nor where a script could read it.
+    assert page.evaluate("location.href + document.cookie") == dashboard.address
+
+    def paused() -> bool:
+        state = read_state(dashboard.folder / "limits.db")
+        return state is not None and state.user_limits.paused
+
+    click = "[...document.querySelectorAll('button')].find((one) => one.innerText.endsWith('all runs')).click()"
+    page.evaluate(click)
+    until(paused)
+    until(lambda: "Resume all runs" in text(page))
+    page.evaluate(click)
+    until(lambda: not paused())
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("path", ["", "runs", "calls"])
+def test_a_page_fits_its_width(  # noqa: PLR0917 - fixtures and parameters
+    dashboard: Served, page: Page, until: Until, path: str, width: int, dark: bool
+) -> None:
+    dashboard.write([row(agent_name="an-agent-with-quite-a-long-name-for-a-telephone")])
+    page.show(width, 900, dark=dark)
+    page.go(dashboard.address + path)
+    until(lambda: page.evaluate("document.querySelectorAll('.panel').length") > 0)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    colours = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert colours == ("rgb(14, 17, 22)" if dark else "rgb(244, 245, 247)")
+    assert page.errors == []
