@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from claude_force.domain.errors import ClosedError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from claude_force.agents.calls import AgentCall
     from claude_force.assembly.remembering import Remembering
-    from claude_force.assembly.runtime import Runtime
     from claude_force.config.environment import Environment
+    from claude_force.config.settings import Settings
     from claude_force.domain.agents import AgentDefinition
+
+
+class Ground(Protocol):
+    """What memories need to know of an orchestrator."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def state_folder(self) -> Path: ...
+
+    @property
+    def shares_state(self) -> bool: ...
 
 
 class Memories:
     """What the agents of one orchestrator remember. Any thread and event loop may ask."""
 
-    def __init__(self, runtime: Runtime, environment: Environment) -> None:
-        self._runtime = runtime
+    def __init__(self, ground: Ground, environment: Environment) -> None:
+        self._ground = ground
         self._environment = environment
         self._remembering: Remembering | None = None
         self._closed = False
@@ -34,8 +49,8 @@ class Memories:
         """
         wanted = call.use_memory
         if wanted is None:
-            wanted = definition.memory is not None and self._runtime.shares_state
-        if not wanted or not self._runtime.settings.memory.enabled:
+            wanted = definition.memory is not None and self._ground.shares_state
+        if not wanted or not self._ground.settings.memory.enabled:
             return None
         from claude_force.assembly.remembering import open_remembering  # noqa: PLC0415 - few calls have one
 
@@ -44,7 +59,7 @@ class Memories:
                 raise ClosedError("This orchestrator is closed; make a new one.")
             if self._remembering is None:
                 self._remembering = open_remembering(
-                    self._runtime.settings, self._environment, self._runtime.state_folder
+                    self._ground.settings, self._environment, self._ground.state_folder
                 )
             return self._remembering
 

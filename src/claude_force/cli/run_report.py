@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )
 def report(run: str, html_path: Path | None, force: bool, simulated: bool, as_json: bool) -> None:
     """Show what a run came to, or write it as one HTML file: graph, times, prompts, answers, costs."""
-    from claude_force.cli.runs import open_store
+    from claude_force.cli.journal import open_store
     from claude_force.reporting.run_facts import facts_of
 
     store = open_store(simulated)

@@ -130,8 +130,8 @@ def _check_report(path: Path | None, *, journal: bool) -> None:
 
 
 def _write_report(run_id: str, path: Path, *, simulated: bool) -> None:
+    from claude_force.cli.journal import open_store
     from claude_force.cli.run_report import write_report
-    from claude_force.cli.runs import open_store
 
     write_report(open_store(simulated).load(run_id), path, replace=False)
     click.echo(f"Report: {path}", err=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_force.assembly.lookup import state_folder
 from claude_force.cli.durations import Duration
+from claude_force.cli.journal import open_store
 from claude_force.cli.lazy import Entry, LazyGroup
 from claude_force.cli.options import (
     apply,
@@ -21,7 +21,6 @@ from claude_force.cli.options import (
 )
 from claude_force.cli.render import dollars, print_json, print_text, tokens, usage_json
 from claude_force.cli.ways import way_options, ways_of
-from claude_force.config.environment import read_environment
 from claude_force.domain.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from claude_force.domain.runs import CallRecord, RunRecord, StepRecord
     from claude_force.orchestrator import AsyncAgentOrchestrator
     from claude_force.workflows.definition import Workflow
-    from claude_force.workflows.run_store import RunStore
 
 _where = apply(
     click.option("--simulated", is_flag=True, help="Runs with --simulate, which lie apart."),
@@ -171,13 +169,6 @@ def prune(older_than: float | None, keep: int | None, simulated: bool, as_json: 
         print_json({"removed": removed})
     else:
         click.echo(f"{removed} runs removed.")
-
-
-def open_store(simulated: bool) -> RunStore:
-    """The runs on record; runs with the simulator lie apart."""
-    from claude_force.workflows.run_store import RunStore
-
-    return RunStore(state_folder(read_environment(), simulated=simulated))
 
 
 def _files_now(patterns: tuple[tuple[str, ...], str] | None) -> tuple[Attachment, ...] | None:
