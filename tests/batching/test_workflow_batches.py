@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import closing
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from claude_force import BatchCanceledError, InputError, WorkflowDefinitionError
+from claude_force import BatchCanceledError, InputError, WorkflowDefinitionError, open_metrics
 from claude_force.simulator import Fault, FaultKind, Scenario
 from claude_force.testing import ScriptedClient
 from claude_force.workflows.batch_ledger import BatchLedger
@@ -355,6 +356,20 @@ def test_what_does_not_go_together_is_said_before_anything_is_sent(
     with make_blocking(client=ScriptedClient(["blue"] * 4)) as force:
         assert force.execute_workflow({"steps": [fan_out(batch=True)]}, batch=False).ok
     assert sent() == {"batches": [], "live": 0}
+
+
+def test_the_hours_of_a_batch_are_no_latency(make_blocking: MakeBlocking) -> None:
+    with make_blocking(enable_cache=False) as force:
+        force.execute_workflow({"steps": [fan_out(batch=True)]})
+    with closing(open_metrics()) as metrics:
+        batched = metrics.summary().value.totals
+    assert (batched.calls, batched.p95_seconds) == (4, None)
+    with make_blocking(enable_cache=False) as force:
+        live = force.run_agent("alpha", "Look.")
+    with closing(open_metrics()) as metrics:
+        mixed_up = metrics.summary().value.totals
+    assert mixed_up.calls == 5
+    assert mixed_up.p95_seconds == pytest.approx(live.seconds, rel=0.05)
 
 
 def test_a_plan_shows_what_batches_cost(

@@ -24,7 +24,7 @@ MEASURED_COLUMNS: Final = (
 
 
 class Cell:
-    """Sums, and a sketch of how long the API took for complete answers.
+    """Sums, and a sketch of how long the API took for complete answers to what was asked at once.
 
     Cells of the same calls are equal, however those were split up and merged.
     """
@@ -84,14 +84,15 @@ def cell_of(calls: Sequence[Measured]) -> Cell:
         sum(by_model),
         by_prefix.count(None),
     ]
-    ordinary = not any(errors) and not any(tiers)
+    # Of a batch the seconds say how busy the API was that day, and nothing about an answer.
+    ordinary = not any(errors) and not any(tiers) and not any(by_batch)
     cell.latency = Sketch.of(
         seconds
         if ordinary
         else (
             took
-            for took, error, tier in zip(seconds, errors, tiers, strict=True)
-            if error == 0 and tier == 0
+            for took, error, tier, batch in zip(seconds, errors, tiers, by_batch, strict=True)
+            if error == 0 and tier == 0 and batch == 0
         )
     )
     return cell
