@@ -12,6 +12,7 @@ from claude_force._version import __version__
 if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment, collect_files
     from claude_force.agents.calls import AgentCall
+    from claude_force.assembly.batching_submissions import SubmissionProgress
     from claude_force.assembly.exporting import prometheus_collector, serve_prometheus
     from claude_force.assembly.metering import open_metrics
     from claude_force.assembly.remembering import open_memory
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from claude_force.sync import AgentOrchestrator
     from claude_force.workflows.definition import ForEach, Step, Workflow
     from claude_force.workflows.reading import parse_workflow
+    from claude_force.workflows.submissions import BatchSubmission
 
 # Public names by the module that defines them.
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -150,6 +152,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "StepStarted",
         "TextDelta",
     ),
+    "claude_force.assembly.batching_submissions": ("SubmissionProgress",),
     "claude_force.assembly.exporting": ("prometheus_collector", "serve_prometheus"),
     "claude_force.assembly.metering": ("open_metrics",),
     "claude_force.assembly.remembering": ("open_memory",),
@@ -185,6 +188,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "claude_force.sync": ("AgentOrchestrator",),
     "claude_force.workflows.definition": ("ForEach", "Step", "Workflow"),
     "claude_force.workflows.reading": ("parse_workflow",),
+    "claude_force.workflows.submissions": ("BatchSubmission",),
 }
 _MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -210,6 +214,7 @@ __all__ = [
     "AttemptStarted",
     "AuthenticationError",
     "BatchCanceledError",
+    "BatchSubmission",
     "BudgetExceededError",
     "CacheHit",
     "CacheUse",
@@ -264,6 +269,7 @@ __all__ = [
     "StepFinished",
     "StepResult",
     "StepStarted",
+    "SubmissionProgress",
     "TaskError",
     "TextDelta",
     "TransportError",
