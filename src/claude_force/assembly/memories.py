@@ -21,13 +21,16 @@ class Ground(Protocol):
     """What memories need to know of an orchestrator."""
 
     @property
-    def settings(self) -> Settings: ...
+    def settings(self) -> Settings:
+        """What ``claude.json`` says."""
 
     @property
-    def state_folder(self) -> Path: ...
+    def state_folder(self) -> Path:
+        """Where memories lie."""
 
     @property
-    def shares_state(self) -> bool: ...
+    def shares_state(self) -> bool:
+        """Whether anything is kept unasked."""
 
 
 class Memories:
