@@ -473,6 +473,50 @@ def test_cancellation_leaves_no_place_taken(lab: Any, seconds_until: float) -> N
     lab.skip_time(main())
 
 
+@pytest.mark.parametrize("seconds", [9.999, 10.0, 10.0001])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_cancellation_beside_the_deadline_is_never_swallowed(
+    lab: Any, seconds: float, stopped: bool
+) -> None:
+    stop = RunStop(lambda _: False)
+
+    async def main() -> asyncio.Task[MessageResponse]:
+        loop = asyncio.get_running_loop()
+        client = resilient(SlowClient(1000), timeout_seconds=10)
+        request = lab.request(context={"halt": stop})
+        call = asyncio.ensure_future(client.send(request, stop))
+        loop.call_at(loop.time() + seconds, call.cancel)
+        if stopped:
+            loop.call_at(loop.time() + 10, lambda: stop.stop(RunStoppedError("enough"), cut=True))
+        await asyncio.wait((call,))
+        return call
+
+    call = lab.skip_time(main())
+    # Whoever came first decides; both together are a cancellation.
+    if seconds <= 10:
+        assert call.cancelled()
+    else:
+        assert isinstance(call.exception(), CallTimeoutError | RunStoppedError)
+
+
+def test_deadline_leaves_the_task_that_called_as_it_was(lab: Any) -> None:
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        for _ in range(3):
+            with pytest.raises(CallTimeoutError):
+                await resilient(SlowClient(1000), timeout_seconds=1).send(lab.request())
+            assert task.cancelling() == 0
+        # And a timeout of its own around a call still works.
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(5):
+                await resilient(SlowClient(1000), timeout_seconds=10).send(lab.request())
+        assert not isinstance(caught.value, CallError)
+        assert task.cancelling() == 0
+
+    lab.skip_time(main())
+
+
 @pytest.mark.parametrize("error", [TimeoutError, KeyError])
 def test_error_of_a_listener_is_not_taken_for_the_deadline(
     lab: Any, error: type[Exception]

@@ -74,8 +74,7 @@ class ResilientClient:
         call = CallUnderWay(context.timeout_seconds or self._timeout_seconds, context.halt)
         estimate = Estimate(_prompt_tokens(request), request.max_tokens)
         try:
-            async with call.scope:
-                call.watch()
+            with call:
                 for number in count(1):
                     call.attempt = attempt = Attempt(context.call_id, number, on_event)
                     try:
@@ -88,15 +87,13 @@ class ResilientClient:
             call.close(error)
             raise
         except TimeoutError as error:
-            if not call.scope.expired():
+            if not call.expired:
                 raise
             failure = call.timed_out()
             call.attempt.failed(failure, None)
             call.lost += failure.usages
             call.close(failure)
             raise failure from error
-        finally:
-            call.unwatch()
         raise AssertionError  # pragma: no cover - count() does not end
 
     async def aclose(self) -> None:

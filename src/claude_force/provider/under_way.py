@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from claude_force.domain.errors import CallError, CallTimeoutError
 from claude_force.domain.events import (
@@ -18,6 +18,8 @@ from claude_force.domain.events import (
 from claude_force.domain.tokens import estimate_piece
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from claude_force.domain.events import Event, EventListener
     from claude_force.domain.halting import Halt
     from claude_force.domain.messages import MessageResponse
@@ -106,6 +108,10 @@ class Attempt:
 class CallUnderWay:
     """A call from its first place in the queue to its end. Belongs to one event loop; `wake` may come from any thread.
 
+    A context manager that ends every wait in it with a `TimeoutError` once the deadline has passed, or the run was
+    stopped; ``expired`` then tells it from a `TimeoutError` of somebody else. It is `asyncio.timeout` without what
+    every call would pay for and none needs: two coroutines, and a scope that is moved.
+
     Args:
         timeout_seconds: its deadline, from the moment of its first place on.
         halt: says when the run that it belongs to is stopped.
@@ -113,13 +119,16 @@ class CallUnderWay:
 
     __slots__ = (
         "_at",
+        "_cancelling",
         "_ended",
         "_halt",
         "_halted",
         "_loop",
+        "_task",
+        "_timer",
         "attempt",
+        "expired",
         "lost",
-        "scope",
         "timeout_seconds",
     )
 
@@ -134,10 +143,42 @@ class CallUnderWay:
         # The deadline by the loop's clock; None before the first place.
         self._at: float | None = None
         self.timeout_seconds = timeout_seconds
-        # Ends every wait of the call.
-        self.scope = asyncio.timeout_at(None)
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[object] | None = None
+        # Requests to cancel the task that came before, from others.
+        self._cancelling = 0
+        # Its waits were ended from here.
+        self.expired = False
         # What attempts that came to nothing used.
         self.lost: tuple[Usage, ...] = ()
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        self._task, self._cancelling = task, task.cancelling()
+        if self._halt is not None:
+            self._halt.watch(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._halt is not None:
+            self._halt.unwatch(self)
+        # Somebody else may have cancelled the task beside us: that goes on.
+        if (
+            self.expired
+            and self._task is not None
+            and self._task.uncancel() <= self._cancelling
+            and kind is asyncio.CancelledError
+        ):
+            raise TimeoutError from error
 
     @property
     def remaining_seconds(self) -> float:
@@ -148,19 +189,8 @@ class CallUnderWay:
         """Start the clock, if it is not running."""
         if self._at is None:
             self._at = self._loop.time() + self.timeout_seconds
-            if not self._halted:
-                self.scope.reschedule(self._at)
-
-    def watch(self) -> None:
-        """Be told when the run is stopped."""
-        if self._halt is not None:
-            self._halt.watch(self)
-
-    def unwatch(self) -> None:
-        """The call has ended."""
-        self._ended = True
-        if self._halt is not None:
-            self._halt.unwatch(self)
+            if not self.expired:
+                self._timer = self._loop.call_at(self._at, self._expire)
 
     def wake(self, *, cut: bool) -> None:
         """See `Halted.wake`."""
@@ -210,11 +240,14 @@ class CallUnderWay:
             self._halt.consider(error)
 
     def _stop(self, cut: bool) -> None:  # noqa: FBT001 - an argument of call_soon
-        if self._ended or self.scope.expired():
-            return
-        if cut or not self.attempt.on_wire:
+        if not self._ended and not self.expired and (cut or not self.attempt.on_wire):
             self._halted = True
-            self.scope.reschedule(self._loop.time())
+            self._expire()
+
+    def _expire(self) -> None:
+        if not self._ended and not self.expired and self._task is not None:
+            self.expired = True
+            self._task.cancel()
 
 
 def billed(usages: tuple[Usage, ...]) -> str:
