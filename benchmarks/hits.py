@@ -17,11 +17,10 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from programs import CLAUDE_FORCE, write_programs
-from reporting import OUR_PYTHON, Goal, Report, Row, arguments, progress, quantile
-
 from claude_force import AsyncAgentOrchestrator
 from claude_force.simulator import SimulatorThread
+from programs import CLAUDE_FORCE, write_programs
+from reporting import OUR_PYTHON, Goal, Report, Row, arguments, progress, quantile
 
 AGENT = "---\nname: reviewer\ndescription: reviews\n---\nYou review what you are given.\n"
 TASK = "Review this function. " * 90

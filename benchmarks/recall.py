@@ -17,8 +17,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recall_cases import Memory, Query, cases, filler
-
 from claude_force.memory.preparing import Prepared, prepare
 from claude_force.memory.recall import LEAST_SCORE
 from claude_force.memory.records import Experience
@@ -27,6 +25,7 @@ from claude_force.memory.store import MemoryStore
 from claude_force.memory.terms import terms_of
 from claude_force.memory.writing import RecordWriter
 from claude_force.storage.database import open_database
+from recall_cases import Memory, Query, cases, filler
 from reporting import Goal, Report, Row, quantile
 
 if TYPE_CHECKING:

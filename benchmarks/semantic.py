@@ -20,8 +20,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semantic_pairs import PAIRS_FILE, Pair, pairs_of, read_groups
-
 from claude_force.assembly.semantic import DEFAULT_THRESHOLD
 from claude_force.cache.entries import CacheEntry, EntrySigner
 from claude_force.cache.fingerprint import CacheKey
@@ -33,6 +31,7 @@ from claude_force.cache.semantic.similar_tasks import MOST_TASKS, Question, Simi
 from claude_force.cache.semantic.task_tier import open_task_tier
 from claude_force.cache.store import CacheStore
 from reporting import Goal, Row, progress
+from semantic_pairs import PAIRS_FILE, Pair, pairs_of, read_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

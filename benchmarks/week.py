@@ -21,9 +21,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import time_machine
-from week_plan import Part, Week, chosen_agents, definitions, guide, parts_of
 
 from reporting import ROOT, Goal, Report, Row, progress
+from week_plan import Part, Week, chosen_agents, definitions, guide, parts_of
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -18,9 +18,8 @@ import contenders
 import workflow_contenders
 from contest import clean_environment, served
 from programs import CLAUDE_FORCE
-from server import SLOW_SECONDS
-
 from reporting import OUR_PYTHON, RIVALS_PYTHON, Goal, Report, Row, arguments, progress, quantile
+from server import SLOW_SECONDS
 
 HERE = Path(__file__).resolve().parent
 RUNS = 3

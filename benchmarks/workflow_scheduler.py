@@ -12,9 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from contest import clean_environment
-from workflow_scheduler_worker import CONTENDERS, SHAPES
-
 from reporting import OUR_PYTHON, RIVALS_PYTHON, Goal, Report, Row, arguments, progress
+from workflow_scheduler_worker import CONTENDERS, SHAPES
 
 HERE = Path(__file__).resolve().parent
 SIZES = (100, 1_000, 10_000)

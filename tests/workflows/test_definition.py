@@ -10,7 +10,6 @@ from claude_force.workflows.definition import Step, Workflow
 from claude_force.workflows.library import load_workflow
 from claude_force.workflows.reading import check_workflow, parse_workflow
 
-
 KNOWN_KEYS = {
     *(
         "agent",
