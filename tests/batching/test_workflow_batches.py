@@ -181,6 +181,27 @@ def test_what_a_killed_run_had_kept_is_not_asked_again_and_leaves_no_note_behind
     assert noted(project, simulator) == []
 
 
+def test_what_is_in_a_batch_is_collected_although_the_workflow_says_otherwise_by_now(
+    project: Project,
+    spawn: Spawn,
+    simulator: SimulatorThread,
+    until: Until,
+    sent: Callable[[], dict[str, Any]],
+) -> None:
+    project.config(workflows={"each": {"steps": [fan_out(batch=True)]}})
+    simulator.use_scenario(Scenario(name="patient", summary="takes a while", batch_seconds=2.0))
+    killed = spawn("run", "workflow", "each", "--no-cache")
+    until(lambda: sent()["batches"])
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    project.config(workflows={"each": {"steps": [fan_out(for_each=[*COLOURS, "another"])]}})
+    resumed = spawn("runs", "resume", "last", "--no-cache", "--no-batch")
+    _, err = resumed.communicate(timeout=60)
+    assert resumed.returncode == 0, err
+    assert sent() == {"batches": [4], "live": 1}
+    assert noted(project, simulator) == []
+
+
 def noted(project: Project, simulator: SimulatorThread) -> list[Any]:
     """Batches of which the ledger says that something has not been collected."""
     ledger = BatchLedger(project.home / "state" / "claude-force")

@@ -13,7 +13,7 @@ from claude_force.provider.cached import CachedClient
 from claude_force.provider.continuing import ContinuingClient
 from claude_force.provider.metered import MeteredClient
 from claude_force.workflows.batch_client import BatchingClient
-from claude_force.workflows.batch_ledger import BatchLedger
+from claude_force.workflows.batch_ledger import LEDGER_FILE, BatchLedger
 from claude_force.workflows.batch_run import BatchRun
 
 if TYPE_CHECKING:
@@ -25,18 +25,36 @@ if TYPE_CHECKING:
     from claude_force.provider.client import ModelClient
 
 
+def held_keys(runtime: Runtime) -> frozenset[str]:
+    """What is in a batch and has not been collected, of every run and map of the user. Waits for the disk."""
+    folder = runtime.state_folder
+    if not (folder / LEDGER_FILE).exists():
+        return frozenset()
+    ledger = BatchLedger(folder)
+    try:
+        return ledger.held(runtime.origin)
+    finally:
+        ledger.close()
+
+
 class RunBatches:
     """Opened before the run is; belongs to one run and one event loop.
 
     A batched call has the response cache and the budgets of every other one, at half the price; limits, breakers,
     retries, fallbacks and the prompt cache belong to requests that are sent at once.
 
+    Args:
+        runtime: what calls run on.
+        held: content keys of requests that are in a batch already, whatever the workflow says now.
+
     Raises:
         ConfigError: the calls go to a client of the caller's own, which has no batches.
         MissingCredentialsError: there is no key.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, *, held: frozenset[str] = frozenset()) -> None:
+        self._held = held
+        self._origin = runtime.origin
         chain = runtime.client()
         self._api = runtime.open_batches()
         self._ledger = BatchLedger(runtime.state_folder)
@@ -50,12 +68,18 @@ class RunBatches:
             catalogue=prices,
             spending=None if spending is None else spending.priced_by(prices),
         )
-        self.client: ModelClient = _CachedBatches(
+        self._client: ModelClient = _CachedBatches(
             ContinuingClient(metered),
             batching=self._batching,
             cached=chain if isinstance(chain, CachedClient) else None,
             origin=runtime.origin,
         )
+
+    def client_for(self, request: MessageRequest, *, wanted: bool) -> ModelClient | None:
+        """What answers a request by batch, where that is wanted, or where it is in one; None where it is sent at once."""
+        if wanted or (self._held and request_key(request, self._origin) in self._held):
+            return self._client
+        return None
 
     async def settle(self, kept: Iterable[str]) -> None:
         """Forget the results that were handed on, and those of ``kept``: the run has them."""

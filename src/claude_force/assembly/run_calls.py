@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from claude_force.agents.calls import AgentCall
+    from claude_force.assembly.batching_runs import RunBatches
     from claude_force.assembly.call_journal import CallJournal
     from claude_force.assembly.caller import Caller
     from claude_force.assembly.prepared_calls import PreparedCall, PreparedCalls
@@ -37,7 +38,7 @@ class RunCalls:
         on_event: told of the calls.
         prepared: what calls come to.
         journal: keeps every answer; None for none.
-        batches: answers the calls of steps that go out in batches; None where there are none.
+        batches: answers the calls that go out in batches; None where there are none.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class RunCalls:
         on_event: EventListener | None,
         prepared: PreparedCalls,
         journal: CallJournal | None,
-        batches: ModelClient | None = None,
+        batches: RunBatches | None = None,
     ) -> None:
         self._caller = caller
         self._prepared = prepared
@@ -104,8 +105,14 @@ class RunCalls:
             step_budget_usd=self._steps[place.step_id].budget_usd,
             seat=seat,
             prepared=prepared,
-            batched=self._batches if self._steps[place.step_id].batch else None,
+            batched=self._batched(place, prepared),
         )
+
+    def _batched(self, place: CallPlace, prepared: PreparedCall) -> ModelClient | None:
+        if self._batches is None:
+            return None
+        wanted = bool(self._steps[place.step_id].batch)
+        return self._batches.client_for(prepared.request, wanted=wanted)
 
     def take(self, event: Event) -> None:
         """Notice how many items a step has: their calls are on their way."""

@@ -207,6 +207,11 @@ class Runtime:
         return given is None or hasattr(given, "origin") or self._options.state_dir is not None
 
     @property
+    def asks_api(self) -> bool:
+        """Whether calls go to the API itself, and not to a client of the caller's own."""
+        return self._given_client is None
+
+    @property
     def origin(self) -> str:
         """The provider, as keys of journals, batches and the response cache name it."""
         return self._origin_of_answers() or base_url_of(self._options.base_url, self._environment)

@@ -140,6 +140,7 @@ class WorkflowRuns:
             sequential=sequential,
             on_event=on_event,
             open_journal=lambda: RunJournal.resume(folder, header),
+            resumed=True,
         )
 
     async def execute(
@@ -151,16 +152,18 @@ class WorkflowRuns:
         sequential: bool,
         on_event: EventListener | None,
         open_journal: Callable[[], RunJournal] | None = None,
+        resumed: bool = False,
     ) -> WorkflowResult:
         """Run a workflow that was checked; its journal is opened once nothing keeps it from running."""
         self._runtime.client()
         prepared = self._prepared()
         beginnings = prepared.check(workflow, inputs)
-        batches = self._open_batches(workflow)
+        batches = await self._open_batches(workflow, resumed=resumed)
         stop = self._caller.new_run()
-        journal = None if open_journal is None else await asyncio.to_thread(open_journal)
+        journal = None
         try:
-            if journal is not None:
+            if open_journal is not None:
+                journal = await asyncio.to_thread(open_journal)
                 journal.watch(lambda: stop.stop(RunStoppedError(_CANCELLED, attempts=0)))
             return await self._execute(
                 workflow,
@@ -180,12 +183,18 @@ class WorkflowRuns:
             if journal is not None:
                 await asyncio.shield(asyncio.to_thread(journal.close))
 
-    def _open_batches(self, workflow: Workflow) -> RunBatches | None:
-        if not any(step.batch for step in workflow.steps):
+    async def _open_batches(self, workflow: Workflow, *, resumed: bool) -> RunBatches | None:
+        """What answers calls by batch; for a resumed run also where nothing asks for it, but something is in one."""
+        wanted = any(step.batch for step in workflow.steps)
+        if not wanted and not (resumed and self._runtime.asks_api):
             return None
-        from claude_force.assembly.batching_runs import RunBatches  # noqa: PLC0415 - few runs need them
+        from claude_force.assembly.batching_runs import (  # noqa: PLC0415 - few runs need them
+            RunBatches,
+            held_keys,
+        )
 
-        return RunBatches(self._runtime)
+        held = await asyncio.to_thread(held_keys, self._runtime) if resumed else frozenset()
+        return RunBatches(self._runtime, held=held) if wanted or held else None
 
     async def _execute(
         self,
@@ -211,7 +220,7 @@ class WorkflowRuns:
             on_event=on_event,
             prepared=prepared,
             journal=None if journal is None else CallJournal(journal, self._runtime.origin),
-            batches=None if batches is None else batches.client,
+            batches=batches,
         )
         listener = self._caller.listener(on_event)
 

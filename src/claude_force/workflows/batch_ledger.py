@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from io import TextIOWrapper
     from pathlib import Path
 
+LEDGER_FILE: Final = "batches.db"
+
 _SCHEMA: Final = Schema(
     application_id=0x43464254,  # "CFBT"
     migrations=(
@@ -182,7 +184,7 @@ class BatchLedger:
         with self._using:
             if self._opened is None:
                 self._opened = open_database(
-                    self._folder / "batches.db", _SCHEMA, synchronous="FULL"
+                    self._folder / LEDGER_FILE, _SCHEMA, synchronous="FULL"
                 )
                 self._opened.execute("PRAGMA foreign_keys = ON")
             self._opened.execute("BEGIN IMMEDIATE")
