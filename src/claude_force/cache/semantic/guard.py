@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from claude_force.cache.semantic.reading import read_tasks
+from claude_force.cache.semantic.reading import FORM_MARK, read_tasks
 
 if TYPE_CHECKING:
     from claude_force.cache.semantic.reading import Reading
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def disagreement(asked: str, answered: str) -> str | None:
     """What the tasks differ in that forbids to answer one with the other; None where nothing does."""
     one, two = read_tasks(asked, answered)
-    if not one.words:
+    if all(word[0] == FORM_MARK for word in one.words):
         return "everything: nothing is left of the task that could be compared"
     if one == two:
         return None
@@ -36,6 +36,8 @@ def disagreement(asked: str, answered: str) -> str | None:
 
 def _words_that_differ(one: Reading, two: Reading) -> str:
     mine, theirs = Counter(one.words), Counter(two.words)
-    if mine != theirs:
-        return f"words: {', '.join([*(mine - theirs), *(theirs - mine)])}"
-    return "forms of verbs" if one.words == two.words else "the order of words"
+    differing = [*(mine - theirs), *(theirs - mine)]
+    words = [word for word in differing if word[0] != FORM_MARK]
+    if words:
+        return f"words: {', '.join(words)}"
+    return "forms of verbs" if differing else "the order of words"

@@ -23,6 +23,8 @@ from claude_force.cache.semantic.words import (
     SYNONYMS,
 )
 
+# No task holds it: control characters are taken out of what is sent.
+FORM_MARK: Final = "\0"
 # A reading takes a quarter of a millisecond and about a kilobyte.
 _READINGS_KEPT: Final = 4096
 _QUOTES: Final = str.maketrans("\u2018\u2019\u201c\u201d\u00b4", "''\"\"'")
@@ -68,9 +70,7 @@ class Reading:
     negations: int
     # What is asked for: person, place, reason, manner, yes or no, …
     kinds: tuple[str, ...]
-    # Forms of verbs that say when, and whether at all.
-    forms: tuple[str, ...]
-    # All other words, in their order.
+    # All words that say something, in their order; forms of verbs that say when, and whether at all, with a mark.
     words: tuple[str, ...]
 
 
@@ -95,21 +95,20 @@ def _read(task: str, *, english: bool) -> Reading:
         return _unread(tokens, quoted)
     tokens = _possessives_first(_without_phrases(tokens))
     kinds = _kinds(tokens)
-    forms = [FORMS[token] for token in tokens if token in FORMS]
-    if kinds == ("manner",):
-        # How something can be done is how it is done.
-        forms = [form for form in forms if form != "can"]
+    # How something can be done is how it is done.
+    forms = {} if kinds != ("manner",) else {"can": ""}
+    said = [
+        forms.get(FORMS[token], FORM_MARK + FORMS[token])
+        if token in FORMS
+        else _said(tokens, place)
+        for place, token in enumerate(tokens)
+    ]
     return Reading(
         quoted=quoted,
         numbers=_numbers(tokens),
         negations=sum(token in NEGATIONS for token in tokens),
         kinds=kinds,
-        forms=tuple(forms),
-        words=tuple(
-            _stem(token)
-            for place, token in enumerate(tokens)
-            if token in NEGATIONS or not _says_nothing(tokens, place)
-        ),
+        words=tuple(filter(None, said)),
     )
 
 
@@ -120,7 +119,6 @@ def _unread(tokens: list[str], quoted: tuple[str, ...]) -> Reading:
         numbers=_numbers(tokens),
         negations=0,
         kinds=(),
-        forms=(),
         words=tuple(tokens),
     )
 
@@ -191,8 +189,16 @@ def _is_of_a_name(token: str) -> bool:
     return token not in _SMALL and token not in _RELATIONS and token not in ARTICLES
 
 
+def _said(tokens: list[str], place: int) -> str:
+    """What a word comes to; empty for one that says nothing here."""
+    token = tokens[place]
+    return "" if _says_nothing(tokens, place) else _stem(token)
+
+
 def _says_nothing(tokens: list[str], place: int) -> bool:
     token = tokens[place]
+    if token in NEGATIONS:
+        return False
     return (
         token in _SMALL
         or (place == 0 and token in REQUESTS)

@@ -105,9 +105,7 @@ SYNONYMS: Final = {
 }
 
 # Words without which a question asks the same. Forms of "be" and "have" count as forms, below.
-FILLERS: Final = _words(
-    "a an the of that this these those there it do does please hello hi hey thanks kindly"
-)
+FILLERS: Final = _words("a an the of do does please hello hi hey thanks kindly")
 ARTICLES: Final = _words("a an the")
 
 # What a question asks for; a task that has none of these is no question.
