@@ -11,7 +11,7 @@ import pytest
 from tests.dashboard.conftest import row
 
 from claude_force.dashboard import charts
-from claude_force.dashboard.overview import SPANS, read_overview
+from claude_force.dashboard.overview import SPANS, OverviewReader
 from claude_force.metrics.browsing import CallBrowser
 from claude_force.metrics.reader import MetricsReader
 from claude_force.metrics.schema import SCHEMA
@@ -50,7 +50,7 @@ def test_an_overview_is_what_the_reader_answers(path: Path, days: int) -> None:
         closing(MetricsReader(path, wall_clock=lambda: NOW)) as reader,
         closing(CallBrowser(path, wall_clock=lambda: NOW)) as browser,
     ):
-        overview = read_overview(reader, browser, days, now=NOW)
+        overview = OverviewReader(reader, browser).read(days, now=NOW)
         since = float(days * 86_400)
         assert overview.totals == reader.summary(since).value.totals
         assert overview.latency == reader.grouped((overview.step,), since).value
@@ -63,12 +63,29 @@ def test_an_overview_is_what_the_reader_answers(path: Path, days: int) -> None:
         }
 
 
+def test_calls_of_this_hour_are_added_to_those_of_hours_that_are_over(path: Path) -> None:
+    with (
+        closing(MetricsReader(path, wall_clock=lambda: NOW)) as reader,
+        closing(CallBrowser(path, wall_clock=lambda: NOW)) as browser,
+        closing(open_database(path, SCHEMA)) as connection,
+    ):
+        overviews = OverviewReader(reader, browser)
+        first = overviews.read(7, now=NOW)
+        for added in (1, 2):
+            RowWriter(connection).write([row(NOW, agent_name="agent-1", cost_usd=Decimal(1))])
+            later = overviews.read(7, now=NOW)
+            assert later.totals.calls == first.totals.calls + added
+            assert later.totals.cost_usd == first.totals.cost_usd + added
+            assert later.totals == reader.summary(7 * 86_400.0).value.totals
+            assert later.agents == reader.grouped(("agent",), 7 * 86_400.0).value
+
+
 def test_a_chart_of_dollars_has_all_of_them_however_many_agents_there_are(path: Path) -> None:
     with (
         closing(MetricsReader(path, wall_clock=lambda: NOW)) as reader,
         closing(CallBrowser(path, wall_clock=lambda: NOW)) as browser,
     ):
-        overview = read_overview(reader, browser, 30, now=NOW)
+        overview = OverviewReader(reader, browser).read(30, now=NOW)
     series = charts.cost_by_day(overview)["series"]
     assert [one["name"] for one in series] == [
         *(group.agent for group in overview.agents[:8]),

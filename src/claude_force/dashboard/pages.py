@@ -10,15 +10,13 @@ from nicegui import ui
 from claude_force.dashboard.calls_page import CallsAddress, CallsPage
 from claude_force.dashboard.frame import page
 from claude_force.dashboard.markup import plain
-from claude_force.dashboard.overview import SPANS
+from claude_force.dashboard.overview import DEFAULT_SPAN, SPANS
 from claude_force.dashboard.overview_page import OverviewPage
 from claude_force.dashboard.run_pages import RunPage, RunsPage
 from claude_force.domain.errors import ClaudeForceError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
-
-_DEFAULT_DAYS = 7
 
 
 def register() -> None:
@@ -31,7 +29,7 @@ def register() -> None:
 
 async def _overview(request: Request) -> None:
     given = request.query_params.get("days", "")
-    days = next((days for days in SPANS if str(days) == given), _DEFAULT_DAYS)
+    days = next((days for days in SPANS if str(days) == given), DEFAULT_SPAN)
     state = request.state
     await _shown(OverviewPage(state.stores, days=days, may_change=state.may_change).show())
 

@@ -166,6 +166,10 @@ class Dashboard:
                 timeout_graceful_shutdown=_CLOSE_SECONDS,
             )
             self._server = _Server(config, started)
+            # While the browser starts.
+            threading.Thread(
+                target=stores.warm, name="claude-force-dashboard-warming", daemon=True
+            ).start()
             await self._server.serve(sockets=[listener])
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
             if not started.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from claude_force.dashboard.overview import read_overview
+from claude_force.dashboard.overview import DEFAULT_SPAN, OverviewReader
 from claude_force.domain.errors import ClaudeForceError
 from claude_force.metrics.browsing import CallBrowser
 from claude_force.metrics.monitoring import check_alerts
@@ -84,13 +85,14 @@ class Stores:
         self._monotonic = monotonic
         self._reader = MetricsReader(places.metrics, wall_clock=wall_clock)
         self._browser = CallBrowser(places.metrics, wall_clock=wall_clock)
+        self._overviews = OverviewReader(self._reader, self._browser)
         self._runs = RunStore(places.runs)
         # Each lets one page at a time ask its question; the others wait for that answer.
         self._locks: defaultdict[Hashable, Lock] = defaultdict(Lock)
         # By question: until when its answer is fresh, and the answer.
         self._kept: dict[Hashable, tuple[float, Any]] = {}
         # By days: the version that was read, and what it came to.
-        self._overviews: dict[int, tuple[Hashable, Overview]] = {}
+        self._read: dict[int, tuple[Hashable, Overview]] = {}
         self._alerts: tuple[Alert, ...] | None = None
         self._alerts_due = -math.inf
 
@@ -100,13 +102,19 @@ class Stores:
         def read() -> Overview:
             minute = int(self.wall_clock() // 60)
             version = (self._reader.version(), minute)
-            known, overview = self._overviews.get(days, (None, None))
+            known, overview = self._read.get(days, (None, None))
             if overview is None or known != version:
-                overview = read_overview(self._reader, self._browser, days, now=self.wall_clock())
-                self._overviews[days] = (version, overview)
+                overview = self._overviews.read(days, now=self.wall_clock())
+                self._read[days] = (version, overview)
             return overview
 
         return self._fresh(("overview", days), read)
+
+    def warm(self) -> None:
+        """Ask what the first page will ask; whatever is wrong is said there."""
+        self.alerts()
+        with contextlib.suppress(ClaudeForceError):
+            self.overview(DEFAULT_SPAN)
 
     def alerts(self) -> tuple[Alert, ...] | None:
         """What every rule said a moment ago; None until they were asked for the first time. Never waits."""
