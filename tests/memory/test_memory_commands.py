@@ -79,6 +79,10 @@ def test_forget_asks_before_it_removes(cli: Cli, process: Process) -> None:
     assert [one["agent"] for one in cli("memory", "list", "--json").json] == ["beta"]
 
 
+def test_nothing_to_forget_asks_nothing(cli: Cli) -> None:
+    assert cli("memory", "forget", "--agent", "alpha").out == "0 memories removed.\n"
+
+
 @pytest.mark.usefixtures("filled")
 def test_forget_all_removes_what_there_is_of_the_project(cli: Cli) -> None:
     assert cli("memory", "forget", "--all", "--yes", "--json").json == {"removed": 3}

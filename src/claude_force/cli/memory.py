@@ -156,8 +156,9 @@ def forget(  # noqa: PLR0917 - as above
     with _opened(project, folder, simulated=simulated) as store:
         if record_id is not None and store.get(record_id) is None:
             raise _no_such(record_id)
-        what = _what(store, record_id, agent, all_projects=all_projects)
-        if not (yes or click.confirm(f"Forget {what}?", err=True)):
+        count = 1 if record_id is not None else _count(store, agent, all_projects=all_projects)
+        what = _what(store, count, record_id, agent, all_projects=all_projects)
+        if count and not (yes or click.confirm(f"Forget {what}?", err=True)):
             raise click.Abort
         if record_id is not None:
             removed = int(store.forget(record_id))
@@ -209,19 +210,26 @@ def _opened(project: Path | None, folder: Path | None, *, simulated: bool) -> It
         yield store
 
 
-def _what(
-    store: MemoryStore, record_id: int | None, agent: str | None, *, all_projects: bool
-) -> str:
-    if record_id is not None:
-        return f"memory {record_id}"
-    place = "every project" if all_projects else store.project
-    count = sum(
+def _count(store: MemoryStore, agent: str | None, *, all_projects: bool) -> int:
+    return sum(
         size.records
         for size in store.scopes().value
         if agent in {None, size.agent_name} and (all_projects or size.project == store.project)
     )
-    whose = "all agents" if agent is None else agent
-    return f"{count:,} memories of {whose} in {place}"
+
+
+def _what(
+    store: MemoryStore,
+    count: int,
+    record_id: int | None,
+    agent: str | None,
+    *,
+    all_projects: bool,
+) -> str:
+    if record_id is not None:
+        return f"memory {record_id}"
+    place = "every project" if all_projects else store.project
+    return f"{count:,} memories of {agent or 'all agents'} in {place}"
 
 
 def _nothing(store: MemoryStore, agent: str | None, *, all_projects: bool) -> str:
