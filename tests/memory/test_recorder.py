@@ -97,15 +97,15 @@ def test_what_is_too_old_goes_as_it_is_written(path: Path, store: MemoryStore) -
 
 
 def test_the_bound_on_disk_holds_as_it_is_written(path: Path) -> None:
-    told = recorder(path, max_bytes=MB)
-    for number in range(1500):
+    told = recorder(path, max_bytes=MB // 2)
+    for number in range(600):
         words = " ".join(f"w{number}n{k}" for k in range(60))
         told.record(experience(f"Task {number}", words, recorded_at=NOW + number))
-        if not number % 250:
+        if not number % 150:
             told.flush()
     told.close()
-    assert told.written == 1500
-    assert path.stat().st_size <= 1.2 * MB
+    assert told.written == 600
+    assert path.stat().st_size <= 0.7 * MB
     with closing(sqlite3.connect(path)) as connection:
         (oldest,) = connection.execute("SELECT task FROM records ORDER BY id LIMIT 1").fetchone()
     assert oldest != "Task 0"

@@ -32,8 +32,9 @@ _LOG: Final = logging.getLogger(__name__)
 
 MEMORY_FILE: Final = "memory.db"
 _BYTES_PER_MB: Final = 1_048_576
-# A disk that hangs holds a call up for no longer than this.
-_PATIENCE_SECONDS: Final = 2.0
+# A disk that hangs holds a call up for no longer than this, and after a failure nobody looks again for a while.
+_PATIENCE_SECONDS: Final = 5.0
+_REOPEN_SECONDS: Final = 30.0
 # Of what is found, more than fits is weighed, because some of it is left out.
 _FOUND: Final = 16
 
@@ -84,6 +85,7 @@ class Remembering:
         )
         # The last record from before a run: what its own calls come to does not change the others, however they fall.
         self._last_before: WeakKeyDictionary[RunStop, int] = WeakKeyDictionary()
+        self._unusable_until = 0.0
         self._warned = False
 
     async def remind(
@@ -105,6 +107,8 @@ class Remembering:
         from claude_force.cache.fingerprint import request_key
 
         key = request_key(request, origin="")
+        if time.monotonic() < self._unusable_until:
+            return Reminded(request=request, key=key)
         try:
             remembered, numbers = await asyncio.wait_for(
                 asyncio.to_thread(
@@ -115,7 +119,7 @@ class Remembering:
                 _PATIENCE_SECONDS,
             )
         except (ClaudeForceError, OSError, TimeoutError) as error:
-            self._warn(error)
+            self._give_up(error)
             return Reminded(request=request, key=key)
         reminded = remind(request, remembered)
         context = replace(request.context, recalled=numbers)
@@ -212,7 +216,9 @@ class Remembering:
             known = self._last_before.setdefault(run, store.last_id())
         return known
 
-    def _warn(self, error: Exception) -> None:
+    def _give_up(self, error: Exception) -> None:
+        """Warn once, and look again later."""
+        self._unusable_until = time.monotonic() + _REOPEN_SECONDS
         if not self._warned:
             self._warned = True
             _LOG.warning(

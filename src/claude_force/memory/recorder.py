@@ -29,6 +29,8 @@ _LOG: Final = logging.getLogger(__name__)
 # A disk that hangs must not fill the process: what exceeds this is counted and lost.
 _MOST_WAITING: Final = 2000
 _AT_ONCE: Final = 100
+# Another process that forgets merges the index, which takes seconds where there is much to remember.
+_BUSY_SECONDS: Final = 15.0
 # A store that cannot be used is looked at again after this time, not with every record.
 _REOPEN_SECONDS: Final = 30.0
 # Connections that a fork left in the child. SQLite forbids to use them there, and closing one would run the parent's
@@ -137,7 +139,7 @@ class MemoryRecorder:
             from claude_force.memory.writing import RecordWriter  # noqa: PLC0415 - as above
             from claude_force.storage.database import open_database  # noqa: PLC0415 - as above
 
-            self._connection = open_database(self._path, SCHEMA)
+            self._connection = open_database(self._path, SCHEMA, busy_timeout_seconds=_BUSY_SECONDS)
             self._writer = RecordWriter(self._connection)
         return self._writer
 

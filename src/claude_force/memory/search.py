@@ -90,7 +90,8 @@ def find(connection: sqlite3.Connection, question: Question) -> Hits:
     terms = _known(connection, number, question.text)
     present = [term for term in terms if term.containing]
     last_id = _LAST_ID if question.up_to_id is None else question.up_to_id
-    ids = _candidates(connection, number, present, last_id)
+    best = max(_BEST, question.limit)
+    ids = _candidates(connection, number, present, last_id, best)
     candidates = _read(connection, ids, bytes.fromhex(question.except_key or ""))
     weights = {term.text: inverse_frequency(term.containing, records) for term in terms}
     ranked = rank(candidates, weights, now_ms=question.now_ms)
@@ -116,14 +117,14 @@ def _known(connection: sqlite3.Connection, scope: int, question: str) -> list[_T
 
 
 def _candidates(
-    connection: sqlite3.Connection, scope: int, terms: Sequence[_Term], last_id: int
+    connection: sqlite3.Connection, scope: int, terms: Sequence[_Term], last_id: int, best: int
 ) -> set[int]:
     rare = _within_bound(terms)
     found: set[int] = set()
     if rare:
         rows = connection.execute(
             f"SELECT rowid FROM search WHERE search MATCH ? AND rowid <= ? "
-            f"ORDER BY bm25(search, {TASK_WEIGHT}, {OUTCOME_WEIGHT}) LIMIT {_BEST}",
+            f"ORDER BY bm25(search, {TASK_WEIGHT}, {OUTCOME_WEIGHT}) LIMIT {best}",
             (_any_of(scope, rare), last_id),
         )
         found = {record_id for (record_id,) in rows}
