@@ -147,3 +147,36 @@ def test_the_page_fits_its_window_and_text_stands_out(
     assert (back < text) is dark
     page.screenshot(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 10_000
+
+
+def test_bars_of_calls_stand_under_the_scale_of_the_steps(page: Page, tmp_path: Path) -> None:
+    show(page, runs.fan_out(), tmp_path)
+    page.evaluate("document.querySelectorAll('.timeline tbody tr button')[1].click()")
+    span = "(bar => { const box = bar.getBoundingClientRect(); return [box.left, box.width]; })"
+    step = page.evaluate(f"{span}(document.querySelector('#r1 .when svg'))")
+    call = page.evaluate(f"{span}(document.querySelector('.calls summary svg'))")
+    assert call == pytest.approx(step, abs=1)
+
+
+def test_names_use_the_width_of_a_telephone(page: Page, tmp_path: Path) -> None:
+    show(page, runs.large(8, width=8), tmp_path, width=390)
+    assert page.evaluate(
+        "[...document.querySelectorAll('.id')].every(name => name.scrollWidth <= name.clientWidth)"
+    )
+
+
+def test_answers_of_a_fan_out_are_read_as_texts(page: Page, tmp_path: Path) -> None:
+    answer = '["One.\\nTwo.", null, "Three."]'
+    step = runs.step("each", 0.0, 1.0, text=answer)
+    show(page, runs.run(step), tmp_path)
+    shown = page.evaluate("document.querySelector('main pre').textContent")
+    assert (
+        shown == "--- 1 of 3 ---\nOne.\nTwo.\n\n--- 2 of 3: no answer ---\n\n--- 3 of 3 ---\nThree."
+    )
+    page.evaluate("document.querySelector('.timeline tbody tr button').click()")
+    assert page.evaluate("document.querySelector('.sheet pre').textContent") == shown
+
+
+def test_answers_that_are_not_shown_at_the_top_are_counted(page: Page, tmp_path: Path) -> None:
+    show(page, runs.large(8, width=8), tmp_path)
+    assert "and the answers of 5 steps more" in page.evaluate("document.body.innerText")

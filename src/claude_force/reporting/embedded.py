@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_force.reporting.numbers import dollars
+from claude_force.reporting.readable import readable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -86,7 +87,7 @@ def _step(
             "error": step.error_message,
             "kind": step.error_kind,
             "reason": step.reason,
-            "text": texts.number(step.text),
+            "text": _answer(step.text, texts),
             "calls": [_call(call, texts) for call in step.calls],
         }
     )
@@ -102,7 +103,7 @@ def _call(call: CallRecord, texts: _Texts) -> dict[str, Any]:
             "agent": call.agent_name,
             "model": call.model,
             "prompt": [[part.role, texts.number(part.text)] for part in call.prompt],
-            "text": texts.number(call.text),
+            "text": _answer(call.text, texts),
             "usage": _usage(call.usage),
             "cost": _cost(call.cost_usd),
             "saved": _cost(call.saved_usd) if call.saved_usd is not None else None,
@@ -116,6 +117,10 @@ def _call(call: CallRecord, texts: _Texts) -> dict[str, Any]:
             "kind": call.error_kind,
         }
     )
+
+
+def _answer(text: str | None, texts: _Texts) -> int | None:
+    return texts.number(None if text is None else readable(text))
 
 
 def _usage(usage: Usage) -> list[int]:

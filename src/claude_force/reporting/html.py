@@ -21,7 +21,7 @@ from claude_force.reporting.timeline import rows_of, ticks
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from claude_force.domain.runs import RunRecord
+    from claude_force.domain.runs import RunRecord, StepRecord
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 # By this a file is known as a report, and may be replaced by the next one.
@@ -61,6 +61,7 @@ def render_html(run: RunRecord) -> str:
     parts = _parts()
     facts = facts_of(run)
     critical = frozenset(facts.critical_steps)
+    answered = _answered(run, facts.final_steps)
     return parts.template.render(
         run=run,
         facts=facts,
@@ -78,7 +79,8 @@ def render_html(run: RunRecord) -> str:
         failures=[
             (number, step) for number, step in enumerate(run.steps) if step.state == "failed"
         ][:_MAX_FAILURES],
-        results=_results(run, facts.final_steps),
+        results=[_result(number, step) for number, step in answered[:_MAX_RESULTS]],
+        more_results=max(0, len(answered) - _MAX_RESULTS),
         data=embedded_json(run, critical=critical),
         signs=_STATE_SIGNS,
     )
@@ -119,21 +121,21 @@ def _hash(text: str) -> str:
     return f"'sha256-{digest}'"
 
 
-def _results(run: RunRecord, final_steps: tuple[str, ...]) -> list[dict[str, Any]]:
-    """What the run was for: the answers of the steps that nothing depends on."""
-    steps = {step.step_id: (number, step) for number, step in enumerate(run.steps)}
-    shown = []
-    for name in final_steps:
-        number, step = steps[name]
-        if step.text is not None:
-            text = clean_text(readable(step.text))
-            cut = len(text) > _RESULT_CHARACTERS
-            shown.append(
-                {
-                    "number": number,
-                    "name": one_line(name),
-                    "text": text[:_RESULT_CHARACTERS],
-                    "cut": cut,
-                }
-            )
-    return shown[:_MAX_RESULTS]
+def _answered(run: RunRecord, final_steps: tuple[str, ...]) -> list[tuple[int, StepRecord]]:
+    """What the run was for: the steps that nothing depends on, with their positions, as far as they have an answer."""
+    names = set(final_steps)
+    return [
+        (number, step)
+        for number, step in enumerate(run.steps)
+        if step.step_id in names and step.text is not None
+    ]
+
+
+def _result(number: int, step: StepRecord) -> dict[str, Any]:
+    text = clean_text(readable(step.text or ""))
+    return {
+        "number": number,
+        "name": one_line(step.step_id),
+        "text": text[:_RESULT_CHARACTERS],
+        "cut": len(text) > _RESULT_CHARACTERS,
+    }
