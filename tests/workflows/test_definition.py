@@ -143,18 +143,15 @@ def test_all_problems_of_several_kinds_are_reported_at_once() -> None:
                 "beta",
                 {"id": "lint", "agent": "missing"},
                 {"id": "sum", "agent": "alpha", "dependencies": ["lnt"]},
-                {"id": "sum", "agent": "alpha"},
+                {"id": "sum", "agent": "alpha", "zzzzzz": 1},
             ],
         },
         agent_problem=only_alpha_exists,
     )
     assert found == (
-        "stesp: nothing reads this key; did you mean 'steps'? Known are batch, continue_truncated, description, name, steps, timeout_seconds",
+        "stesp: nothing reads this key; did you mean 'steps'?",
         "description: expected text, found 5",
-        (
-            "steps[0].modle: nothing reads this key; did you mean 'model'? Known are "
-            + ", ".join(sorted(KNOWN_KEYS))
-        ),
+        "steps[0].modle: nothing reads this key; did you mean 'model'?",
         "steps[1].agent: expected the name of an agent, found ''",
         "steps[2].id: expected text, found 7",
         "steps[2].task: expected text, found ['x']",
@@ -162,6 +159,7 @@ def test_all_problems_of_several_kinds_are_reported_at_once() -> None:
         "steps[2].effort: expected one of low, medium, high, max, found 'huge'",
         "steps[3].dependencies: expected a list of step ids, found 'a'",
         "steps[4]: expected an object with id and agent, found 'beta'",
+        f"steps[7].zzzzzz: nothing reads this key. Known are {', '.join(sorted(KNOWN_KEYS))}",
         "step 'sum': the id is used twice",
         "step 'sum': depends on 'lnt', which is no step; did you mean 'lint'?",
         "step 'lint': Agent 'missing' not found.",
@@ -187,6 +185,46 @@ def test_cycle_is_shown_as_a_path() -> None:
         )
     )
     assert found == ("the steps wait for each other: a -> c -> b -> a",)
+
+
+def test_every_cycle_is_shown_beside_what_else_is_wrong() -> None:
+    found = problems_of(
+        steps(
+            {"id": "a", "agent": "x", "needs": ["b"]},
+            {"id": "b", "agent": "x", "needs": ["a", "other"]},
+            # Waits for the first cycle, and is in none itself.
+            {"id": "behind", "agent": "x", "needs": ["a"]},
+            {"id": "other", "agent": "x", "needs": ["a"]},
+            {"id": "c", "agent": "x", "needs": ["d", "zzz"], "task": "{{ steps.non.text }}"},
+            {"id": "d", "agent": "x", "needs": ["c"], "when": "steps.a.ok and"},
+        )
+    )
+    assert found == (
+        "step 'c': depends on 'zzz', which is no step",
+        "the steps wait for each other: a -> b -> a",
+        "the steps wait for each other: c -> d -> c",
+        "step 'c': task: 'non' is no step",
+        "step 'd': when: it ends too early",
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "problem"),
+    [
+        ("task", "{{ task", "it ends too early, expected '}}'"),
+        ("task", "a\nb {% if task %}", "it ends too early. Jinja was looking for"),
+        ("task", "a\nb {% if task %}", "(in line 2 of it)"),
+        ("when", "task ==", "it ends too early"),
+        ("when", "{{ task }}", "it is an expression, so it stands without '{{' and '}}'"),
+        ("when", "tsk", "nothing is called 'tsk' here; did you mean 'task'?"),
+    ],
+)
+def test_a_text_that_cannot_be_read_says_what_is_missing(
+    field: str, text: str, problem: str
+) -> None:
+    (found,) = problems_of(steps({"id": "a", "agent": "x", field: text}))
+    assert found.startswith(f"step 'a': {field}: ")
+    assert problem in found
 
 
 def test_step_that_waits_for_itself_is_a_cycle() -> None:

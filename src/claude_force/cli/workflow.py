@@ -117,10 +117,7 @@ def check(
                     if where != name
                     else f"error: {name}: {problem}"
                 )
-        wrong = sum(bool(problems) for problems in verdicts.values())
-        click.echo(
-            f"{len(verdicts)} workflows: {sum(map(len, verdicts.values()))} errors in {wrong}."
-        )
+        click.echo(_verdict_line(list(verdicts.values())))
     if any(verdicts.values()):
         ctx.exit(1)
 
@@ -158,7 +155,15 @@ def _count_line(entries: list[dict[str, Any]]) -> str:
         return "0 workflows. `claude-force init` writes some."
     broken = sum(bool(entry["problems"]) for entry in entries)
     wrong = f", {broken} of them broken (claude-force workflow check says why)" if broken else ""
-    return f"{len(entries)} workflows{wrong}"
+    return f"{len(entries)} {'workflow' if len(entries) == 1 else 'workflows'}{wrong}"
+
+
+def _verdict_line(verdicts: list[list[str]]) -> str:
+    from claude_force.reporting.numbers import counted
+
+    errors, wrong = sum(map(len, verdicts)), sum(map(bool, verdicts))
+    where = f" in {wrong} of them" if errors and len(verdicts) > 1 else ""
+    return f"{counted(len(verdicts), 'workflow')}: {counted(errors, 'error') if errors else 'no errors'}{where}."
 
 
 def _plain(text: str) -> str:

@@ -35,40 +35,46 @@ def problems_of(
     """
     steps = workflow.steps
     problems = _graph_problems(steps)
+    known = {step.step_id: step for step in steps}
     # Where the graph itself is wrong, nothing can be said about what ends before what.
-    known = {} if problems else {step.step_id: step for step in steps}
+    in_order = not problems
     for step in steps:
-        problems += [f"step {step.step_id!r}: {problem}" for problem in _own_problems(step)]
-        problems += [f"step {step.step_id!r}: {problem}" for problem in _text_problems(step, known)]
+        found = [*_own_problems(step), *_text_problems(step, known, in_order=in_order)]
+        problems += [f"step {step.step_id!r}: {problem}" for problem in found]
     if agent_problem is not None:
         problems += _agent_problems(steps, agent_problem)
     return problems
 
 
-def find_cycle(steps: Sequence[Step]) -> list[str]:
-    """One cycle of the graph as a path that ends where it begins; empty if there is none."""
+def find_cycles(steps: Sequence[Step]) -> list[list[str]]:
+    """Cycles of the graph, each as a path that ends where it begins.
+
+    No step is in two of them, and a graph without them has none. Dependencies that are no steps count for nothing.
+    """
     dependencies = {step.step_id: step.dependencies for step in steps}
+    found: list[list[str]] = []
     done: set[str] = set()
     for start, first in dependencies.items():
         # Depth first without recursion: a definition may be a chain of thousands of steps.
         stack = [(start, iter(first))] if start not in done else []
-        on_path = {start}
-        path = [start]
+        # Steps on the way here, with where they stand on it.
+        path = {start: 0}
         while stack:
             step_id, rest = stack[-1]
-            following = next((item for item in rest if item not in done), None)
-            if following is None:
+            following = next((one for one in rest if one in dependencies and one not in done), None)
+            if following is None or step_id in done:
                 stack.pop()
-                path.pop()
-                on_path.discard(step_id)
+                path.pop(step_id)
                 done.add(step_id)
-            elif following in on_path:
-                return [*path[path.index(following) :], following]
+            elif following in path:
+                cycle = list(path)[path[following] :]
+                found.append([*cycle, following])
+                # What waits for a step of this cycle is explained by it.
+                done.update(cycle)
             else:
                 stack.append((following, iter(dependencies[following])))
-                path.append(following)
-                on_path.add(following)
-    return []
+                path[following] = len(path)
+    return found
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
@@ -91,9 +97,9 @@ def _graph_problems(steps: Sequence[Step]) -> list[str]:
                 problems.append(
                     f"step {step.step_id!r}: depends on {dependency!r}, which is no step{hint}"
                 )
-    if not problems and (cycle := find_cycle(steps)):
-        problems.append(f"the steps wait for each other: {' -> '.join(cycle)}")
-    return problems
+    return problems + [
+        f"the steps wait for each other: {' -> '.join(cycle)}" for cycle in find_cycles(steps)
+    ]
 
 
 def _own_problems(step: Step) -> Iterator[str]:
@@ -126,7 +132,7 @@ def _schema_problems(schema: str) -> Iterator[str]:
         yield f"output_schema: {error.message} (at {error.json_path})"
 
 
-def _text_problems(step: Step, steps: Mapping[str, Step]) -> Iterator[str]:
+def _text_problems(step: Step, steps: Mapping[str, Step], *, in_order: bool) -> Iterator[str]:
     """Templates and expressions that cannot be read, or use what is not there."""
     of_items = _OF_ITEMS if step.for_each is not None else frozenset()
     of_rounds = _OF_ROUNDS if step.repeat_until is not None else frozenset()
@@ -150,8 +156,11 @@ def _text_problems(step: Step, steps: Mapping[str, Step]) -> Iterator[str]:
             yield f"{field}: {error}"
             continue
         yield from _name_problems(field, used, _ALWAYS | more)
-        if steps:
-            yield from _step_problems(field, used, step, steps)
+        for step_id in sorted(used.steps - steps.keys()):
+            yield f"{field}: {step_id!r} is no step{did_you_mean(step_id, steps)}"
+        if in_order:
+            for step_id in sorted(used.steps & steps.keys() - _all_before(step, steps)):
+                yield f"{field}: uses {step_id!r}, which does not end before it; add it to the dependencies"
 
 
 def _name_problems(field: str, used: References, known: frozenset[str]) -> Iterator[str]:
@@ -163,17 +172,6 @@ def _name_problems(field: str, used: References, known: frozenset[str]) -> Itera
         else:
             hint = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
         yield f"{field}: nothing is called {name!r} here{hint}"
-
-
-def _step_problems(
-    field: str, used: References, step: Step, steps: Mapping[str, Step]
-) -> Iterator[str]:
-    before = _all_before(step, steps)
-    for step_id in sorted(used.steps - before):
-        if step_id not in steps:
-            yield f"{field}: {step_id!r} is no step{did_you_mean(step_id, steps)}"
-        else:
-            yield f"{field}: uses {step_id!r}, which does not end before it; add it to the dependencies"
 
 
 def _all_before(step: Step, steps: Mapping[str, Step]) -> set[str]:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 UNNAMED: Final = "workflow"
 
 _AT_PLACE: Final = re.compile(r"steps\[\d+\][^:\s]*|[a-z_]+(?=:)")
-_AT_STEP: Final = re.compile(r"step '(?P<step_id>[^']*)'(?:: (?P<field>[a-z_]+)(?=:))?")
+_AT_STEP: Final = re.compile(
+    r"(?:step '(?P<step_id>[^']*)'(?:: (?P<field>[a-z_]+)(?=:))?|the steps wait for each other: (?P<first>.*?) -> )"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +166,10 @@ def _ids(definition: object) -> dict[str, str]:
 def _with_lines(
     problems: Iterable[str], lines: Mapping[str, int], ids: Mapping[str, str]
 ) -> list[str]:
-    return [
-        f"line {line}: {problem}" if (line := _line(problem, lines, ids)) else problem
-        for problem in problems
-    ]
+    """Each problem behind its line, in the order of the lines; those without one come first."""
+    placed = [(_line(problem, lines, ids) or 0, problem) for problem in problems]
+    placed.sort(key=lambda one: one[0])
+    return [f"line {line}: {problem}" if line else problem for line, problem in placed]
 
 
 def _line(problem: str, lines: Mapping[str, int], ids: Mapping[str, str]) -> int | None:
@@ -176,7 +178,7 @@ def _line(problem: str, lines: Mapping[str, int], ids: Mapping[str, str]) -> int
     at_place = _AT_PLACE.match(problem)
     place = at_place.group() if at_place else ""
     if at_step:
-        place = f"{ids.get(at_step['step_id'], '')}.{at_step['field'] or ''}"
+        place = f"{ids.get(at_step['step_id'] or at_step['first'], '')}.{at_step['field'] or ''}"
     while place and place not in lines:
         place = place[: max(place.rfind("."), place.rfind("["), 0)]
     return lines.get(place)

@@ -182,9 +182,9 @@ def _step(place: str, entry: object, problems: list[str]) -> Step | None:
 
 
 def _unknown_keys(place: str, entry: Mapping[str, object], known: frozenset[str]) -> list[str]:
+    all_known = ", ".join(sorted(known))
     return [
-        f"{place}{key}: nothing reads this key{did_you_mean(str(key), known) or '.'} "
-        f"Known are {', '.join(sorted(known))}"
+        f"{place}{key}: nothing reads this key{did_you_mean(str(key), known) or f'. Known are {all_known}'}"
         for key in entry
         if key not in known
     ]

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 # A rendered task is bounded by what a request may hold; a template that is larger is a mistake.
 MAX_TEMPLATE_CHARACTERS: Final = 100_000
 
+_SIGNS: Final = (
+    ("'end of print statement'", "'}}'"),
+    ("'end of statement block'", "'%}'"),
+    ("unexpected end of template", "it ends too early"),
+    ("unexpected 'end of template'", "it ends too early"),
+    ("Unexpected end of template", "it ends too early"),
+)
 _MARKS: Final = ("{{", "{%", "{#")
 
 
@@ -109,6 +116,10 @@ def expression_references(expression: str) -> References:
     Raises:
         WorkflowDefinitionError: it is no expression; the message says why.
     """
+    if expression.lstrip().startswith(("{{", "{%")):
+        raise WorkflowDefinitionError(
+            "it is an expression, so it stands without '{{' and '}}', such as: 'yes' in steps.ID.text"
+        )
     return _references(expression, lambda: _parsed_expression(expression))
 
 
@@ -124,10 +135,19 @@ def _references(source: str, parse: Callable[[], nodes.Template]) -> References:
         tree = parse()
         names = find_undeclared_variables(tree)
     except TemplateSyntaxError as error:
-        raise WorkflowDefinitionError(f"{error.message} (line {error.lineno})") from error
+        # The line of a file is told by whoever reads it; this one counts within the text.
+        where = f" (in line {error.lineno} of it)" if "\n" in source.strip() else ""
+        raise WorkflowDefinitionError(f"{_explained(error.message or '')}{where}") from error
     except RecursionError as error:
         raise WorkflowDefinitionError("it is nested too deeply") from error
     return References(frozenset(names), frozenset(_steps_in(tree)))
+
+
+def _explained(message: str) -> str:
+    """What Jinja says, in the signs that stand in a template rather than in the words of its parser."""
+    for word, sign in _SIGNS:
+        message = message.replace(word, sign)
+    return message.rstrip(".")
 
 
 def _steps_in(tree: nodes.Template) -> set[str]:
