@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from claude_force.domain.errors import InputError
 from claude_force.domain.messages import CallContext
 from claude_force.provider.prompt_cache.prefixes import prefix_keys
 from claude_force.workflows.steps import Asking, step_call
@@ -49,6 +50,7 @@ class PreparedCalls:
         Raises:
             InputError: what is known of a step's call cannot be sent; nothing was.
         """
+        _refuse_no_files(workflow, inputs)
         found: dict[str, tuple[Hashable, ...]] = {}
         for step in workflow.steps:
             known = _as_known(step, inputs)
@@ -76,6 +78,18 @@ class PreparedCalls:
         if definition is None:
             definition = self._definitions[name] = self._registry.get(name)
         return PreparedCall(definition, self._memo.request(call, definition, CallContext()))
+
+
+def _refuse_no_files(workflow: Workflow, inputs: RunInputs) -> None:
+    """Whoever forgets the files would pay for what is made of nothing."""
+    if inputs.files or any(step.when is not None for step in workflow.steps):
+        return
+    for step in workflow.steps:
+        if step.for_each is not None and step.for_each.files:
+            raise InputError(
+                f"Step {step.step_id!r} makes a call for each file of the run, and the run has none. "
+                "Name some: --file PATH, or files= from Python."
+            )
 
 
 def _as_known(step: Step, inputs: RunInputs) -> Step:
