@@ -269,6 +269,37 @@ class TestFanOut:
         assert [item.ok for item in each.items] == [True, False, True]
         assert result.steps["after"].state == "skipped"
 
+    def test_a_tolerated_failure_of_an_item_hands_on_the_answers_of_the_others(self) -> None:
+        def rule(text: str, _: int) -> str | CallError:
+            return ServiceError("it broke", attempts=1) if "item b" in text else echo(text, 0)
+
+        result, client = run(
+            [
+                step("each", "item {{ item }}", for_each=["a", "b", "c"], on_error="continue"),
+                step("merge", "{{ steps.each.text }}", "each"),
+                step("again", "again {{ item }}", "each", for_each="steps.each"),
+            ],
+            rule,
+        )
+        assert result.ok
+        assert result.steps["each"].state == "failed"
+        assert result.results["merge"] == '<["<item a>", null, "<item c>"]>'
+        assert [item.result.text for item in result.steps["again"].items if item.result] == [
+            "<again <item a>>",
+            "<again <item c>>",
+        ]
+        assert len(client.requests) == 6
+
+    def test_a_tolerated_failure_of_every_item_hands_on_nothing(self) -> None:
+        result, _ = run(
+            [
+                step("each", "item {{ item }}", for_each=["a", "b"], on_error="continue"),
+                step("after", "go on", "each"),
+            ],
+            lambda text, _: ServiceError("no", attempts=1) if "item" in text else "fine",
+        )
+        assert result.results == {"after": "fine"}
+
     def test_an_answer_that_is_no_list_says_what_to_do(self) -> None:
         result, _ = run([step("one", "say"), step("each", "x", "one", for_each="steps.one")])
         assert "Give that step an output_schema" in str(result.steps["each"].error)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from claude_force.domain.errors import ClaudeForceError
     from claude_force.domain.messages import CacheHit
-    from claude_force.domain.results import AgentResult, StepResult, WorkflowResult
+    from claude_force.domain.results import AgentOutcome, AgentResult, StepResult, WorkflowResult
     from claude_force.domain.usage import Usage
     from claude_force.pricing.prompt_cache_saving import PromptCacheSaving
 
@@ -185,6 +185,15 @@ def step_json(step: StepResult) -> dict[str, Any]:
         "ended_seconds": _rounded(step.ended_seconds),
         "result": result_json(step.result) if step.result else None,
         "error": error_json(step.error) if step.error else None,
+        **({"items": list(map(_item_json, step.items))} if step.items else {}),
+    }
+
+
+def _item_json(item: AgentOutcome) -> dict[str, Any]:
+    return {
+        "ok": item.ok,
+        "result": result_json(item.result) if item.result else None,
+        "error": error_json(item.error) if item.error else None,
     }
 
 
@@ -199,12 +208,16 @@ def print_text(text: str) -> None:
 
 
 def final_text(result: WorkflowResult) -> str:
-    """What a run comes to, for a reader: the answers of its last steps, those that are JSON in indented lines."""
-    from claude_force.reporting.readable import readable
+    """What a run comes to, for a reader: the answers of its last steps, also those of items beside which others failed."""
+    from claude_force.reporting.readable import joined, readable
 
-    texts = result.results
-    found = [texts[step_id] for step_id in result.final_steps if step_id in texts]
-    return "\n\n".join(map(readable, found))
+    found = []
+    for step in map(result.steps.__getitem__, result.final_steps):
+        if (text := step.text) is not None:
+            found.append(readable(text))
+        elif any(item.ok for item in step.items):
+            found.append(joined([item.result.text if item.result else None for item in step.items]))
+    return "\n\n".join(found)
 
 
 def columns(rows: Iterable[Sequence[str]], *, width: int) -> list[str]:

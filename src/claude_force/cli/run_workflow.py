@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from claude_force.agents.cleaning import clean_text
 from claude_force.cli.durations import Duration
 from claude_force.cli.interrupt import interruptible
 from claude_force.cli.options import (
@@ -71,8 +72,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--engine",
-    type=click.Choice(["local"]),
     default="local",
+    metavar="[local]",
+    callback=lambda _ctx, _option, value: _engine(value),
     help="Where steps run: in this process.",
 )
 @file_option
@@ -119,6 +121,14 @@ def workflow(name: str, **values: Any) -> None:  # noqa: ANN401 - click's
     report(result, options, resumable=values["journal"])
 
 
+def _engine(name: str) -> str:
+    if name != "local":
+        raise click.BadParameter(
+            f"There is no engine {name!r}. There is 'local', which runs the steps in this process."
+        )
+    return name
+
+
 def _check_report(path: Path | None, *, journal: bool) -> None:
     if path is None:
         return
@@ -155,14 +165,20 @@ def report(result: WorkflowResult, options: RunOptions, *, resumable: bool) -> N
     """
     if options.as_json:
         print_json(_workflow_json(result))
-    else:
-        print_text(final_text(result))
+    elif text := final_text(result):
+        print_text(text)
     click.echo(_summary(result), err=True)
     tell_saving(answer for step in result.steps.values() for answer in step.answers)
-    failed = [
-        step for step in result.steps.values() if step.state == "failed" and not step.tolerated
-    ]
-    if failed and resumable:
+    every_failed = [step for step in result.steps.values() if step.state == "failed"]
+    for step in every_failed:
+        if step.tolerated:
+            # The answer does not show it, and the line that did may be far above.
+            click.echo(
+                clean_text(f"The run went on although {step.step_id} failed: {step.error}"),
+                err=True,
+            )
+    failed = [step for step in every_failed if not step.tolerated]
+    if every_failed and resumable:
         simulated = " --simulate" if options.simulated else ""
         click.echo(
             f"What is finished is kept. To do the rest: claude-force runs resume {result.run_id}{simulated}",

@@ -94,7 +94,8 @@ class StepResult:
     earlier: tuple[AgentResult, ...] = ()
     # How each item of a step that fans out ended, in the order of the items.
     items: tuple[AgentOutcome, ...] = ()
-    # The answer as JSON, where the step has a schema; for a step that fans out the list of its items' answers.
+    # The answer as JSON, where the step has a schema; for a step that fans out the list of its items' answers, with None
+    # for those that have none.
     data: object = None
     error: ClaudeForceError | None = None
     # Errors of calls that were made again; what they cost counts.
@@ -109,14 +110,17 @@ class StepResult:
 
     @property
     def text(self) -> str | None:
-        """What the steps behind it get: its answer, or of a fan-out the JSON list of its items' answers."""
+        """What the steps behind it get: its answer, or of a fan-out the JSON list of its items' answers.
+
+        Where the failure of a fan-out is tolerated, the list has null for each item that failed, as long as one did not.
+        """
         if self.result is not None:
             return self.result.text
-        if self.state != "succeeded":
+        if self.state != "succeeded" and not (self.tolerated and any(map(_has_answer, self.items))):
             return None
         import json  # noqa: PLC0415 - only a fan-out needs it
 
-        texts = [item.result.text for item in self.items if item.result is not None]
+        texts = [None if item.result is None else item.result.text for item in self.items]
         return json.dumps(texts if self.data is None else self.data, ensure_ascii=False)
 
     @property
@@ -199,6 +203,10 @@ class WorkflowResult:
         """The answers of the final steps, joined by a blank line."""
         results = self.results
         return "\n\n".join(results[step_id] for step_id in self.final_steps if step_id in results)
+
+
+def _has_answer(item: AgentOutcome) -> bool:
+    return item.result is not None
 
 
 def total_cost_usd(costs: Iterable[Decimal | None]) -> Decimal | None:

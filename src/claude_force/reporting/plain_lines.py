@@ -83,7 +83,8 @@ def ended(step: StepResult) -> str:
     """One line on how a step ended."""
     name = step.step_id
     if step.items:
-        return f"{name}: {_fan_out(step)}, {_spent(step)}"
+        why = f": {step.error}" if step.error is not None else ""
+        return f"{name}: {_fan_out(step)}, {_spent(step)}{why}"
     if step.error is not None:
         return f"{name}: {step.error}"
     if step.result is None:
@@ -91,15 +92,13 @@ def ended(step: StepResult) -> str:
     if step.result.cached is not None and not step.earlier:
         return f"{name}: {cached(step.result.cached)}"
     answers = f"{counted(len(step.earlier) + 1, 'answer')}, " if step.earlier else ""
-    return f"{name}: {answers}{_spent(step)}"
+    hits = sum(answer.cached is not None for answer in step.answers) if step.earlier else 0
+    return f"{name}: {answers}{f'{hits:,} from the cache, ' if hits else ''}{_spent(step)}"
 
 
 def _fan_out(step: StepResult) -> str:
-    failed = sum(not item.ok for item in step.items)
     hits = sum(item.result is not None and item.result.cached is not None for item in step.items)
     parts = [counted(len(step.items), "item")]
-    if failed:
-        parts.append(f"{failed:,} failed")
     if hits:
         parts.append(f"{hits:,} from the cache")
     return ", ".join(parts)

@@ -78,7 +78,8 @@ def _answered(source: ForEach, ended: Mapping[str, StepResult]) -> list[object]:
         raise ItemsError(
             f"for_each needs a JSON list from step {source.step!r}{where}, and found {type(data).__name__}."
         )
-    return data
+    # A fan-out that went on without some of its items has nothing to say about those.
+    return data if step.state == "succeeded" else [value for value in data if value is not None]
 
 
 def _lines(name: str, root: Path) -> list[str]:

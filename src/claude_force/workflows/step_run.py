@@ -201,11 +201,12 @@ class StepRun:
             self._on_event(StepExpanded(self._run_id, step.step_id, len(items)))
         answers = await self._all_items(step, ended, items, outcome)
         outcome.items = tuple(_outcome(step, index, answer) for index, answer in answers)
+        if step.output_schema is not None:
+            outcome.data = [
+                answer.data if isinstance(answer, Answer) else None for _, answer in answers
+            ]
         failed = [item for item in outcome.items if item.error is not None]
-        if not failed:
-            if step.output_schema is not None:
-                outcome.data = [answer.data for _, answer in answers if isinstance(answer, Answer)]
-        else:
+        if failed:
             outcome.error = _items_failed(failed, len(items), self._is_fatal)
 
     async def _all_items(
