@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from claude_force.assembly.lookup import lifetimes_of
 from claude_force.config.settings import BudgetSettings
@@ -19,6 +19,24 @@ if TYPE_CHECKING:
     from claude_force.pricing.catalogue import PriceCatalogue
     from claude_force.pricing.spending import Spending
     from claude_force.provider.client import ModelClient
+
+
+class CachePlace(TypedDict):
+    """Where answers are kept, and what signs them."""
+
+    folder: Path
+    secret: str | None
+    redis_url: str | None
+
+
+class Borrowed:
+    """A client that belongs to the caller: closing it does nothing."""
+
+    def __init__(self, client: ModelClient) -> None:
+        self.send = client.send
+
+    async def aclose(self) -> None:
+        """Leave it open."""
 
 
 def build_transport(*, api_key: str, base_url: str, proxies: Proxies) -> ModelClient:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from claude_force.assembly.layers import (
+    Borrowed,
     build_cached,
     build_chain,
     build_spending,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_force.agents.registry import AgentRegistry
+    from claude_force.assembly.layers import CachePlace
     from claude_force.assembly.options import RuntimeOptions
     from claude_force.cache.store import CacheStore
     from claude_force.config.settings import BudgetSettings, CacheSettings, Settings
@@ -42,24 +44,6 @@ if TYPE_CHECKING:
     from claude_force.provider.batches_api import BatchesApi
     from claude_force.provider.client import ModelClient
     from claude_force.workflows.library import WorkflowLibrary
-
-
-class CachePlace(TypedDict):
-    """Where answers are kept, and what signs them."""
-
-    folder: Path
-    secret: str | None
-    redis_url: str | None
-
-
-class Borrowed:
-    """A client that belongs to the caller: closing it does nothing."""
-
-    def __init__(self, client: ModelClient) -> None:
-        self.send = client.send
-
-    async def aclose(self) -> None:
-        """Leave it open."""
 
 
 class Runtime:
