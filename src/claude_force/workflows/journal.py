@@ -7,6 +7,7 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self
@@ -54,7 +55,10 @@ class RunJournal:
         self._answers: dict[str, AgentResult] = {}
         # Keys whose answers did not follow their step's schema: they are asked anew, past the response cache.
         self._anew: set[str] = set()
-        self._work: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        # What is to be written, in order; None at the end.
+        self._work: deque[_Write | None] = deque()
+        # Wakes the writing thread. What nobody waits for does not: to wake a thread costs more than to put a write there.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._broken: JournalError | None = None
         self._on_cancel: Callable[[], None] | None = None
         self._began = time.monotonic()
@@ -135,16 +139,16 @@ class RunJournal:
         """
         if result is not None:
             self._answers[key] = result
-        done = asyncio.get_running_loop().create_future()
-        self._work.put(_Write(lambda: self._tables.insert_call(describe(), result), done))
-        await done
+        await self._committed(lambda: self._tables.insert_call(describe(), result))
 
     def take(self, event: Event) -> None:
-        """Keep the states of steps; an event listener, which does not wait."""
+        """Keep the states of steps with the next answer, or soon; an event listener, which does not wait."""
         kind = type(event)
         if kind is StepStarted or kind is StepFinished:
             seconds = self.seconds()
-            self._work.put(_Write(lambda: self._tables.update_step(_step_record(event, seconds))))
+            self._work.append(
+                _Write(lambda: self._tables.update_step(_step_record(event, seconds)))
+            )
 
     def watch(self, on_cancel: Callable[[], None]) -> None:
         """Call ``on_cancel``, on the writing thread, when another process wants the run to stop."""
@@ -156,19 +160,24 @@ class RunJournal:
         Raises:
             JournalError: it could not be written.
         """
-        done = asyncio.get_running_loop().create_future()
         statement = "UPDATE runs SET state = ?, ended_at = ?, seconds = ? WHERE run_id = ?"
         values = (state, now, seconds, self.run_id)
-        self._work.put(_Write(lambda: self._database.execute(statement, values), done))
-        await done
+        await self._committed(lambda: self._database.execute(statement, values))
 
     def close(self) -> None:
         """Write what is waiting and let the run go; a second call does nothing. Waits for the disk."""
         if self._thread.is_alive():
-            self._work.put(None)
+            self._work.append(None)
+            self._wake.put(None)
             self._thread.join()
         self._database.close()
         self._lease.release()
+
+    async def _committed(self, work: Callable[[], object]) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self._work.append(_Write(work, done))
+        self._wake.put(None)
+        await done
 
     def _begin(self, write: Callable[[], object]) -> None:
         try:
@@ -202,14 +211,13 @@ class RunJournal:
                 self._look_for_cancel()
 
     def _next_batch(self) -> list[_Write | None]:
-        """All that is waiting; empty after a while without work."""
-        try:
-            batch = [self._work.get(timeout=_CANCEL_NOTICED_SECONDS)]
-        except queue.Empty:
-            return []
-        while not self._work.empty():
-            batch.append(self._work.get_nowait())
-        return batch
+        """All that is waiting, once it is wanted or a while has passed; may be empty."""
+        with suppress(queue.Empty):
+            self._wake.get(timeout=_CANCEL_NOTICED_SECONDS)
+            # These are for writes that stand there already: each was put there before its call.
+            while True:
+                self._wake.get_nowait()
+        return [self._work.popleft() for _ in range(len(self._work))]
 
     def _write(self, writes: list[_Write]) -> None:
         try:
