@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -14,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import Phase, given, seed, settings
+from hypothesis import strategies as st
 
 from claude_force.simulator import Latency, Scenario, SimulatorThread
 from claude_force.workflows.run_store import RunStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from tests.conftest import Project
 
@@ -145,37 +146,64 @@ def test_a_run_that_is_killed_at_any_of_thirty_points_pays_for_nothing_twice(
         whole, wanted = read(tmp_path / "whole"), bodies(quick)
         assert set(wanted.values()) == {1}
         assert whole["states"]["not-taken"] == "skipped"
-        draw = random.Random(20261123)  # noqa: S311 - which points are tried, no secret
-        killed = 0
-        for point in range(POINTS):
-            folder = tmp_path / f"point-{point}"
-            quick.reset()
-            after = draw.randrange(1, len(wanted))
-            pid = worker.start(folder)
-            deadline = time.monotonic() + 30
-            while len(quick.requests) < after and time.monotonic() < deadline:
-                time.sleep(0.001)
-            time.sleep(draw.random() * 0.01)
-            os.kill(pid, signal.SIGKILL)
-            killed += worker.wait() == -signal.SIGKILL
-            first = bodies(quick)
-            record = RunStore(folder).load(RunStore(folder).find("last"))
-            kept = {
-                call.key for step in record.steps for call in step.calls if call.text is not None
-            }
-            assert record.state == "interrupted"
+        folders: list[Path] = []
+        kills = 0
+
+        @settings(max_examples=POINTS, phases=[Phase.generate], deadline=None, database=None)
+        @seed(20261123)
+        @given(
+            after=st.integers(1, len(wanted) - 1),
+            delay_seconds=st.floats(0, 0.01),
+            share=st.floats(0, 1),
+        )
+        def killed_twice(after: int, delay_seconds: float, share: float) -> None:
+            """Killed after so many requests, resumed, killed once more in what is left, and resumed to its end."""
+            nonlocal kills
+            folder = tmp_path / f"point-{len(folders)}"
+            folders.append(folder)
+            sent: Counter[str] = Counter()
+            for resume in (False, True):
+                left = len(wanted) - len(kept_of(folder)) if resume else len(wanted)
+                quick.reset()
+                pid = worker.start(folder, resume=resume)
+                wait_for_requests(quick, round(share * (left - 1)) if resume else after)
+                time.sleep(delay_seconds)
+                os.kill(pid, signal.SIGKILL)
+                kills += worker.wait() == -signal.SIGKILL
+                sent += bodies(quick)
+                assert_in_flight(sent, kept_of(folder), kills=1 + resume)
+            kept = kept_of(folder)
             quick.reset()
             worker.start(folder, resume=True)
             assert worker.wait() == 0
-            second = bodies(quick)
+            last = bodies(quick)
             assert read(folder) == whole
-            assert first | second == wanted
-            # What was answered and kept is not sent again; what was on its way at the kill is.
-            assert sum(second.values()) == len(wanted) - len(kept)
-            assert sum((first & second).values()) == sum(first.values()) - len(kept)
-            # That is what was sent and not yet answered, and what was answered and not yet on disk.
-            assert sum((first & second).values()) <= 2 * MAX_CONCURRENT
-            assert RunStore(folder).load(record.run_id).state == "succeeded"
-        assert killed == POINTS
+            # What was answered and kept is not sent again; what was on its way at a kill is.
+            assert sum(last.values()) == len(last) == len(wanted) - len(kept)
+            assert (sent | last).keys() == wanted.keys()
+            assert_in_flight(sent + last, wanted.keys(), kills=2)
+            assert RunStore(folder).load(RunStore(folder).find("last")).state == "succeeded"
+
+        killed_twice()
+        assert len(folders) >= POINTS
+        # A second kill may come too late; the first one never does.
+        assert kills > POINTS
     finally:
         worker.close()
+
+
+def wait_for_requests(simulator: SimulatorThread, count: int) -> None:
+    deadline = time.monotonic() + 30
+    while len(simulator.requests) < count and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def kept_of(folder: Path) -> set[str]:
+    """Keys of the answers that a run has on disk."""
+    record = RunStore(folder).load(RunStore(folder).find("last"))
+    return {call.key for step in record.steps for call in step.calls if call.text is not None}
+
+
+def assert_in_flight(sent: Counter[str], kept: Collection[str], *, kills: int) -> None:
+    """Beyond what is kept, no more was paid than what was on its way at a kill: sent, or answered and not yet on disk."""
+    assert 0 <= sum(sent.values()) - len(kept) <= kills * 2 * MAX_CONCURRENT
