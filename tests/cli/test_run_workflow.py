@@ -62,6 +62,15 @@ def test_json_has_every_item_of_a_fan_out(
     assert each["items"][1]["error"]["kind"] == "invalid_request"
 
 
+def test_the_way_on_names_the_scenario_whose_answers_are_kept(cli: Cli, project: Project) -> None:
+    project.write("flaky one.json", '{"name": "flaky", "fault_rates": {"invalid_request": 1}}')
+    project.config(workflows={"flow": ["alpha"]})
+    ended = cli("run", "workflow", "flow", "--task", "x", "--scenario", "flaky one.json")
+    assert ended.code == 7
+    (line,) = [line for line in ended.err.splitlines() if "To do the rest" in line]
+    assert line.endswith(" --scenario 'flaky one.json'")
+
+
 @pytest.mark.parametrize("command", [("plan",), ("run", "workflow")])
 def test_a_fan_out_over_files_without_files_is_refused_before_anything_is_paid(
     cli: Cli, project: Project, simulator: SimulatorThread, command: tuple[str, ...]

@@ -188,13 +188,16 @@ class TestLooking:
         self, cli: Cli, spawn: Spawn, project: Project, simulator: SimulatorThread, until: Until
     ) -> None:
         project.config(workflows={"flow": three()})
-        simulator.use_scenario(SLOW)
+        simulator.use_scenario(
+            Scenario(latency=Latency(distribution="fixed", first_event_median_seconds=9))
+        )
         running = spawn("run", "workflow", "flow", "--no-cache")
-        until(lambda: simulator.requests)
+        until(lambda: "running   one" in cli("runs", "show").out)
         running.send_signal(signal.SIGKILL)
         running.wait(30)
         (entry,) = cli("runs", "list", "--json").json
         assert entry["state"] == "interrupted"
+        assert "cut off   one" in cli("runs", "show").out
 
     def test_prune_removes_old_runs_with_their_texts(
         self, cli: Cli, project: Project, make_blocking: MakeBlocking

@@ -179,9 +179,8 @@ def report(result: WorkflowResult, options: RunOptions, *, resumable: bool) -> N
             )
     failed = [step for step in every_failed if not step.tolerated]
     if every_failed and resumable:
-        simulated = " --simulate" if options.simulated else ""
         click.echo(
-            f"What is finished is kept. To do the rest: claude-force runs resume {result.run_id}{simulated}",
+            f"What is finished is kept. To do the rest: claude-force runs resume {result.run_id}{_simulated(options)}",
             err=True,
         )
     if any(isinstance(step.error, RunStoppedError) for step in failed):
@@ -192,6 +191,15 @@ def report(result: WorkflowResult, options: RunOptions, *, resumable: bool) -> N
         raise (RunCappedError if capped else PartialFailureError)(
             f"{len(failed)} of {len(result.steps)} steps failed:\n{lines}"
         )
+
+
+def _simulated(options: RunOptions) -> str:
+    """The option for the same simulator: what another scenario answered counts as answered by somebody else."""
+    if not options.scenario:
+        return " --simulate" if options.simulate else ""
+    from shlex import quote
+
+    return f" --scenario {quote(options.scenario)}"
 
 
 async def execute(

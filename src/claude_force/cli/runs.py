@@ -22,6 +22,7 @@ from claude_force.cli.options import (
 from claude_force.cli.render import dollars, print_json, print_text, tokens, usage_json
 from claude_force.cli.ways import way_options, ways_of
 from claude_force.domain.errors import ConfigError, InputError
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment
@@ -89,7 +90,9 @@ def show(run: str, simulated: bool, as_json: bool) -> None:
         print_text(f"task: {_short(found.task, 200)}")
     width = max((len(step.step_id) for step in found.steps), default=0)
     for step in found.steps:
-        print_text(f"  {step.state:9} {step.step_id:{width}}  {_step_facts(step)}".rstrip())
+        # Nobody works any more on what was running in a run that was interrupted.
+        state = "cut off" if (found.state, step.state) == ("interrupted", "running") else step.state
+        print_text(f"  {state:9} {step.step_id:{width}}  {_step_facts(step)}".rstrip())
 
 
 @click.command()
@@ -168,7 +171,7 @@ def prune(older_than: float | None, keep: int | None, simulated: bool, as_json: 
     if as_json:
         print_json({"removed": removed})
     else:
-        click.echo(f"{removed} runs removed.")
+        click.echo(f"{counted(removed, 'run')} removed.")
 
 
 def _files_now(patterns: tuple[tuple[str, ...], str] | None) -> tuple[Attachment, ...] | None:
@@ -187,7 +190,7 @@ def _files_now(patterns: tuple[tuple[str, ...], str] | None) -> tuple[Attachment
 def _run_line(run: RunRecord) -> str:
     began = run.started_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     seconds = "" if run.seconds is None else f", {run.seconds:.1f} s"
-    resumed = f", resumed {run.resumed} times" if run.resumed else ""
+    resumed = f", resumed {counted(run.resumed, 'time')}" if run.resumed else ""
     return f"{run.run_id}  {began}  {run.state:11}  {run.workflow_name}: {_money(run)}{seconds}{resumed}"
 
 
