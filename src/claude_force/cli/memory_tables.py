@@ -81,18 +81,17 @@ def record_json(record: MemoryRecord) -> dict[str, Any]:
 
 
 def write_records(records: Iterable[MemoryRecord], output: Path | None) -> int:
-    """Write one JSON object a line; how many."""
+    """Write one JSON object a line; how many. A file is there whole or not at all, and only its owner can read it."""
     count = 0
     if output is None:
         for count, record in enumerate(records, start=1):  # noqa: B007 - counts
             click.echo(json_line(record_json(record)))
         return count
-    from claude_force.storage.private_files import make_private_file
+    from claude_force.storage.private_files import private_output
 
-    make_private_file(output)
-    with output.open("w", encoding="utf-8") as file:
+    with private_output(output) as file:
         for count, record in enumerate(records, start=1):  # noqa: B007 - as above
-            file.write(json_line(record_json(record)) + "\n")
+            file.write(json_line(record_json(record)).encode() + b"\n")
     return count
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from claude_force.assembly.lookup import find_settings
 from claude_force.cli.durations import age
+from claude_force.cli.metrics_export import export
 from claude_force.cli.metrics_options import (
-    explain_option,
     metrics_path,
     opened,
     place_options,
     query_options,
-    since_option,
     tell_how,
 )
 from claude_force.cli.metrics_savings import savings
@@ -26,6 +24,7 @@ from claude_force.config.environment import read_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from claude_force.metrics.queries import Dimension, Group
 
@@ -73,6 +72,7 @@ def summary(  # noqa: PLR0917 - click passes options by name
     tell_how(answer, explain=explain)
 
 
+metrics.add_command(export)
 metrics.add_command(savings)
 metrics.add_command(serve)
 
@@ -133,12 +133,13 @@ def slowest(  # noqa: PLR0917 - click passes options by name
     as_json: bool,
 ) -> None:
     """Show the calls that took longest."""
-    from claude_force.cli.metrics_tables import call_json, print_calls
+    from claude_force.cli.metrics_tables import print_calls
+    from claude_force.metrics.export import row_json
 
     with opened(folder, simulated=simulated) as reader:
         answer = reader.slowest(since, limit=limit, agent=agent)
     if as_json:
-        print_json([call_json(call) for call in answer.value])
+        print_json([row_json(call) for call in answer.value])
     else:
         print_calls(answer.value)
     tell_how(answer, explain=explain)
@@ -157,7 +158,8 @@ def failures(  # noqa: PLR0917 - as above
     as_json: bool,
 ) -> None:
     """Show which errors ended calls, how often, and the last such calls."""
-    from claude_force.cli.metrics_tables import call_json, print_calls, print_failure_counts
+    from claude_force.cli.metrics_tables import print_calls, print_failure_counts
+    from claude_force.metrics.export import row_json
 
     with opened(folder, simulated=simulated) as reader:
         counts = reader.failure_counts(since, agent=agent)
@@ -172,7 +174,7 @@ def failures(  # noqa: PLR0917 - as above
             }
             for one in counts.value
         ]
-        print_json({"counts": kinds, "last": [call_json(call) for call in answer.value]})
+        print_json({"counts": kinds, "last": [row_json(call) for call in answer.value]})
     elif not counts.value:
         click.echo("No call failed in that time.")
     else:
@@ -208,37 +210,6 @@ def alerts(  # noqa: PLR0917 - as above
         print_alerts(found)
     if check and fires:
         ctx.exit(1)
-
-
-@metrics.command()
-@click.option(
-    "--format",
-    "file_format",
-    type=click.Choice(["csv", "json"]),
-    default="csv",
-    show_default=True,
-    help="One line a call: comma-separated, or a JSON object.",
-)
-@click.option("--output", type=click.Path(path_type=Path), help="A file, in place of stdout.")
-@since_option
-@explain_option
-@place_options
-def export(  # noqa: PLR0917 - as above
-    file_format: str,
-    output: Path | None,
-    since: float,
-    explain: bool,
-    folder: Path | None,
-    simulated: bool,
-    as_json: bool,
-) -> None:
-    """Write every call that is kept, the oldest first; dollars are exact."""
-    from claude_force.cli.metrics_export import write_calls
-
-    with opened(folder, simulated=simulated) as reader:
-        count = write_calls(reader.rows(since), "json" if as_json else file_format, output)
-    if explain or output is not None:
-        click.echo(f"{output or 'stdout'}: {count:,} calls.", err=True)
 
 
 def _show(  # noqa: PLR0917 - as above

@@ -1,51 +1,55 @@
-"""Writes calls as CSV or as JSON, one a line."""
+"""``metrics export``: every call that is kept, for other programs."""
 
 from __future__ import annotations
 
-import csv
 import sys
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
+import click
 
-from claude_force.cli.metrics_tables import call_json
-from claude_force.metrics.rows import CallRow
+from claude_force.cli.metrics_options import explain_option, opened, place_options, since_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-# A spreadsheet takes a cell that begins with one of these for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+    from claude_force.metrics.export import ExportFormat
 
 
-def write_calls(calls: Iterable[CallRow], file_format: str, output: Path | None) -> int:
-    """Write calls to a file, or to stdout; how many."""
-    opened = (
-        nullcontext(sys.stdout)
-        if output is None
-        else output.open("w", encoding="utf-8", newline="")
-    )
-    with opened as file:
-        return (_write_json if file_format == "json" else _write_csv)(calls, file)
+@click.command()
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["csv", "json", "parquet"]),
+    default="csv",
+    show_default=True,
+    help="Comma-separated, a JSON object a line, or Parquet (the extra `parquet`).",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="A file, in place of stdout.")
+@since_option
+@explain_option
+@place_options
+def export(  # noqa: PLR0917 - click passes options by name
+    file_format: ExportFormat,
+    output: Path | None,
+    since: float,
+    explain: bool,
+    folder: Path | None,
+    simulated: bool,
+    as_json: bool,
+) -> None:
+    """Write every call that is kept, the oldest first; dollars are exact."""
+    from claude_force.metrics.export import write_rows
 
-
-def _write_json(calls: Iterable[CallRow], file: TextIO) -> int:
-    count = 0
-    for count, call in enumerate(calls, 1):  # noqa: B007 - the number of the last one is the result
-        file.write(msgspec.json.encode(call_json(call)).decode() + "\n")
-    return count
-
-
-def _write_csv(calls: Iterable[CallRow], file: TextIO) -> int:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(CallRow._fields)
-    count = 0
-    for count, call in enumerate(calls, 1):  # noqa: B007 - as above
-        writer.writerow(map(_safe, call_json(call).values()))
-    return count
-
-
-def _safe(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if as_json:
+        if file_format == "parquet":
+            raise click.UsageError("--json and --format parquet are two formats; leave one out.")
+        file_format = "json"
+    if file_format == "parquet" and output is None and sys.stdout.isatty():
+        raise click.UsageError("Parquet is no text for a terminal; name a file with --output.")
+    with opened(folder, simulated=simulated) as reader:
+        if output is None:
+            count = write_rows(reader.rows(since), file_format, sys.stdout.buffer)
+        else:
+            count = reader.export(output, file_format=file_format, since_seconds=since)
+    if explain or output is not None:
+        calls = "1 call" if count == 1 else f"{count:,} calls"
+        click.echo(f"{output or 'stdout'}: {calls}.", err=True)

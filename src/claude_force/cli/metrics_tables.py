@@ -151,18 +151,6 @@ def group_json(group: Group) -> dict[str, Any]:
     return {**start, **keys, **totals_json(group.totals)}
 
 
-def call_json(call: CallRow) -> dict[str, Any]:
-    """A call as JSON, and as a line of an export."""
-    values = call._asdict()
-    values["ended_at"] = datetime.fromtimestamp(call.ended_at, UTC).isoformat(
-        timespec="milliseconds"
-    )
-    for name in values:
-        if name.endswith("_usd") and values[name] is not None:
-            values[name] = _plain(values[name])
-    return values
-
-
 def alert_json(alert: Alert) -> dict[str, Any]:
     """An alert as JSON."""
     return {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from claude_force.metrics.cells import MEASURED_COLUMNS, Cell, cell_of
 from claude_force.metrics.cover import cover
+from claude_force.metrics.export import write_rows
 from claude_force.metrics.queries import (
     Answer,
     Explanation,
@@ -21,6 +22,7 @@ from claude_force.metrics.queries import (
 from claude_force.metrics.savings import savings_of
 from claude_force.metrics.schema import DAY_SECONDS, first_id
 from claude_force.metrics.source import CALL_COLUMNS, CallSource, agent_condition
+from claude_force.storage.private_files import private_output
 from claude_force.storage.query_cache import QueryCache
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
+    from claude_force.metrics.export import ExportFormat
     from claude_force.metrics.queries import Calls, Dimension, Groups, Listing
     from claude_force.metrics.rows import CallRow
     from claude_force.metrics.savings import Savings
@@ -125,6 +128,24 @@ class MetricsReader:
                 return
             yield from (row for _, row in page)
             first = page[-1][0] + 1
+
+    def export(
+        self,
+        output: Path,
+        *,
+        file_format: ExportFormat = "parquet",
+        since_seconds: float | None = None,
+    ) -> int:
+        """Write every call that is kept to a file, the oldest first, in bounded memory; how many.
+
+        The file is there whole or not at all, and only its owner can read it. Dollars are exact.
+
+        Raises:
+            OptionalDependencyError: for ``"parquet"``, the extra ``parquet`` is not installed.
+            OSError: the file cannot be written.
+        """
+        with private_output(output) as file:
+            return write_rows(self.rows(since_seconds), file_format, file)
 
     def cells(
         self, since: int, until: int, *, by_hour: bool = False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FILE_MODE: Final = 0o600
@@ -48,12 +50,46 @@ def replace_private_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; what was there is as before.
     """
+    with replacing_private_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing_private_file(path: Path) -> Iterator[BinaryIO]:
+    """What is written in the block stands at ``path`` when it ends, and not at all when it fails; only the owner can read it.
+
+    Raises:
+        OSError: it cannot be written; what was there is as before.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    try:
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE
+        )
+    except OSError as error:
+        # What is told is the file that was asked for.
+        error.filename = str(path)
+        raise
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a path cannot open a descriptor
-            file.write(content)
+            yield file
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def private_output(path: Path) -> Iterator[BinaryIO]:
+    """A file that a user names for output: as `replacing_private_file`, but a device, a pipe or a link stays what it is.
+
+    Raises:
+        OSError: it cannot be written, or is a folder.
+    """
+    # Asked before links are resolved: a pipe behind /dev/stdout has no name of its own.
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    with replacing_private_file(path.resolve()) as file:
+        yield file
