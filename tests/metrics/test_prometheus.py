@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from contextlib import closing
 from decimal import Decimal
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +26,7 @@ from tests.metrics.conftest import NOW
 
 from claude_force import serve_prometheus
 from claude_force.domain.errors import ConfigError, InputError
-from claude_force.metrics.prometheus import BUCKETS, StoreCollector
+from claude_force.metrics.prometheus import BUCKETS, Standing, StoreCollector
 from claude_force.metrics.prometheus_server import PrometheusServer
 from claude_force.metrics.retention import sweep
 from claude_force.metrics.schema import SCHEMA
@@ -34,7 +36,6 @@ from claude_force.storage.database import open_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from tests.conftest import Cli, Spawn
     from tests.metrics.conftest import MakeRow
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     Fill = Callable[[Iterable[CallRow]], None]
 
 DAY = 86_400.0
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def get(
@@ -103,6 +105,28 @@ def test_a_scrape_has_calls_tokens_dollars_and_hits(
     assert found[labelled("claude_force_retries_total", **WRITER)] == 2
     assert found[labelled("claude_force_cache_hits_total", **WRITER)] == 1
     assert found[labelled("claude_force_cache_saved_dollars_total", **WRITER)] == 0.006
+
+
+def test_the_page_of_metrics_names_every_metric_with_its_type_and_labels(
+    store_path: Path, fill: Fill, make_row: MakeRow
+) -> None:
+    fill([make_row(), make_row(error_kind="timeout")])
+    standing = Standing(
+        breakers={"api": True}, limits={("sonnet", "requests"): (50, 20)}, blocked=("sonnet",)
+    )
+    collector = StoreCollector(store_path, standing=lambda: standing, wall_clock=lambda: NOW)
+    told = set()
+    for family in collector.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        (labels,) = {frozenset(sample.labels) - {"le"} for sample in family.samples}
+        told.add((name, family.type, labels))
+    collector.close()
+    page = (DOCS / "prometheus.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(claude_force_\w+)` \| (\w+) \| (.*?) ?\|", page, re.MULTILINE)
+    assert len(rows) == len(told)
+    assert {
+        (name, kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows
+    } == told
 
 
 def test_the_histogram_counts_complete_answers_of_the_api(
