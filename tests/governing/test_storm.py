@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.conftest import KEY
 
-from claude_force import AsyncAgentOrchestrator
+from claude_force import AgentCall, AsyncAgentOrchestrator
 from claude_force.domain.errors import CallError
 from claude_force.provider.messages_api import MessagesApiClient
 from claude_force.resilience.governor import Governor, GovernorStatistics
@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 
     from claude_force import AgentOutcome
 
-# Not two thousand: they take a minute on two busy cores, because one request in thirty stalls for half a second and
-# the refusals leave few places.
-CALLS = [("alpha", f"question {n}") for n in range(1_000)]
+MODELS = ("sonnet", "opus", "haiku")
+# Of three models, since each has its own limits: with so many refusals each of them lets a few requests out at a time.
+CALLS = [
+    AgentCall(agent_name="alpha", task=f"question {n}", model=MODELS[n % len(MODELS)])
+    for n in range(2_000)
+]
+# More would leave the test waiting for the last few calls, whose waits double with every attempt.
+MAX_RETRIES = 5
 
 
 @dataclass(frozen=True)
@@ -42,14 +47,14 @@ def run_all(simulator: SimulatorThread, state_dir: Path) -> Ended:
     async def main() -> Ended:
         earlier = governors()
         client = MessagesApiClient(
-            api_key=KEY, base_url=simulator.base_url, idle_timeout_seconds=0.5
+            api_key=KEY, base_url=simulator.base_url, idle_timeout_seconds=0.25
         )
         async with AsyncAgentOrchestrator(
             client=client,
             enable_cache=False,
             state_dir=state_dir,
-            max_retries=10,
-            max_concurrent=50,
+            max_retries=MAX_RETRIES,
+            max_concurrent=100,
             timeout_seconds=120,
         ) as force:
             outcomes = {outcome.index: outcome async for outcome in force.run_many(CALLS)}
@@ -68,9 +73,9 @@ def governors() -> list[Governor]:
 
 
 def test_storm_loses_no_answer_and_alters_none(project: Project, tmp_path: Path) -> None:
-    with SimulatorThread(scenario="instant", seed=7) as calm:
+    with SimulatorThread(scenario="instant", seed=11) as calm:
         expected = run_all(calm, tmp_path / "calm").outcomes
-    with SimulatorThread(scenario="storm", seed=7) as storm:
+    with SimulatorThread(scenario="storm", seed=11) as storm:
         ended = run_all(storm, tmp_path / "storm")
         stats = storm.stats
     errors = {n: one.error for n, one in ended.outcomes.items() if one.error is not None}
@@ -81,8 +86,8 @@ def test_storm_loses_no_answer_and_alters_none(project: Project, tmp_path: Path)
     calm_answers = {n: one.result.text for n, one in expected.items() if one.result is not None}
     assert len(calm_answers) == len(CALLS)
     assert answers == {n: calm_answers[n] for n in answers}
-    # Eleven attempts: one call in forty thousand may fail.
-    assert len(errors) <= 1
+    # Six attempts, of which two in five fail: about one call in two hundred has no luck.
+    assert len(errors) <= len(CALLS) / 50
     # All kinds of faults were there.
     assert set(stats.faults) == {
         *("rate_limit", "overloaded", "cut", "stall", "bad_json", "error_overloaded", "early_end")
