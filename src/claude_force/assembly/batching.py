@@ -143,7 +143,7 @@ class BatchedCalls:
         api = self._runtime.open_batches()
         spending = self._runtime.spending
         if spending is not None:
-            spending = spending.priced_by(self._prices)
+            spending = spending.for_batches(self._prices)
         run = BatchRun(api, ledger, origin=self._runtime.origin, sleep=self._sleep)
         try:
             await reserve_all(spending, asked.values())

@@ -66,7 +66,7 @@ class RunBatches:
         metered = MeteredClient(
             self._batching,
             catalogue=prices,
-            spending=None if spending is None else spending.priced_by(prices),
+            spending=None if spending is None else spending.for_batches(prices),
         )
         self._client: ModelClient = _CachedBatches(
             ContinuingClient(metered),

@@ -89,7 +89,7 @@ class Submissions:
         sent = {key: one for key, one in asked.items() if key in missing}
         spending = self._runtime.spending
         if spending is not None:
-            spending = spending.priced_by(self._prices)
+            spending = spending.for_batches(self._prices)
         await reserve_all(spending, sent.values())
         submission_id = new_id()
         origin = self._runtime.origin

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 class Allowance(Protocol):
     """The budgets behind one call. Its first attempt has its money; every further one asks."""
 
+    def spend(self) -> None:
+        """The request goes out: what is reserved may be billed from here on."""
+        ...
+
     async def renew(self, lost: Sequence[Usage]) -> None:
         """Count what the last attempt used, and reserve the worst case of another one.
 

@@ -132,6 +132,19 @@ class BudgetExceededError(InputError):
     exit_code = 8
     kind = "budget_exceeded"
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        budget: tuple[str, str] | None = None,
+        missing_usd: Decimal | None = None,
+    ) -> None:
+        super().__init__(message)
+        # Scope and name of the budget, such as ("agent", "writer").
+        self.budget = budget
+        # What the call would have needed beyond what was left; None where its price is unknown.
+        self.missing_usd = missing_usd
+
 
 class OptionalDependencyError(InputError, ImportError):
     """A feature needs an extra that is not installed; the message names the command that installs it."""

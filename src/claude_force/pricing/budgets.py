@@ -17,6 +17,8 @@ _CENT: Final = Decimal("0.01")
 _MILLIONTH: Final = Decimal("0.000001")
 
 Scope = Literal["call", "run", "step", "agent", "day"]
+# Scope and name of a budget.
+BudgetKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,11 @@ class Budget:
     def __post_init__(self) -> None:
         if not self.limit_usd.is_finite() or self.limit_usd < 0:
             raise ValueError(f"a budget of {self.limit_usd!r} dollars is none; give 0 or more")
+
+    @property
+    def key(self) -> BudgetKey:
+        """What its account is kept by."""
+        return self.scope, self.name
 
     def __str__(self) -> str:
         what = f"the {self.scope}'s budget"
@@ -81,7 +88,7 @@ class BudgetLedger:
     """
 
     def __init__(self) -> None:
-        self._accounts: dict[tuple[Scope, str], _Sums] = {}
+        self._accounts: dict[BudgetKey, _Sums] = {}
         # Protects the accounts: a reservation is checked and made in one step.
         self._lock = threading.Lock()
 
@@ -136,7 +143,7 @@ class BudgetLedger:
             self._accounts.pop((scope, name), None)
 
     def _of(self, budget: Budget) -> _Sums:
-        key = (budget.scope, budget.name)
+        key = budget.key
         sums = self._accounts.get(key)
         if sums is None:
             sums = _Sums()
@@ -164,7 +171,9 @@ def check_fits(budget: Budget, account: Account, worst_case_usd: Decimal) -> Non
     raise BudgetExceededError(
         f"This call can cost up to {dollars(worst_case_usd)}, and of {budget}, {dollars(budget.limit_usd)}, "
         f"{dollars(max(left, ZERO))} is left{used}. It was not sent. Raise the budget, or ask for less "
-        "(--max-tokens, a smaller prompt, a cheaper model)."
+        "(--max-tokens, a smaller prompt, a cheaper model).",
+        budget=budget.key,
+        missing_usd=worst_case_usd - left,
     )
 
 
@@ -177,7 +186,8 @@ def refuse_unknown_price(budgets: Sequence[Budget], model: str) -> None:
     if budgets:
         raise BudgetExceededError(
             f"No price of the model {model!r} is known, so nobody can tell whether it fits into {budgets[0]}, "
-            f"{dollars(budgets[0].limit_usd)}. It was not sent. Use a model with a known price, or no budget."
+            f"{dollars(budgets[0].limit_usd)}. It was not sent. Use a model with a known price, or no budget.",
+            budget=budgets[0].key,
         )
 
 

@@ -35,6 +35,7 @@ class Purse:
         "_request",
         "_spending",
         "_spent_usd",
+        "_was_sent",
     )
 
     def __init__(
@@ -53,17 +54,25 @@ class Purse:
         # By attempts of this one, settled already.
         self._lost_usd = _NOTHING
         self._held: SpendingReservation | None = None
+        # What is held may be billed.
+        self._was_sent = False
 
     async def open(self) -> None:
         """Reserve the worst case of an attempt.
 
         Raises:
             BudgetExceededError: it does not fit into a budget.
+            CallError: its run was stopped while it waited for others to end.
             StorageError: the budget of the day cannot be kept.
         """
-        self._held = await self._spending.reserve(
+        self._held = await self._spending.reserve_for_call(
             self._request, at=self._asked_at, spent_usd=self._spent_usd
         )
+        self._was_sent = False
+
+    def spend(self) -> None:
+        """See `Allowance.spend`."""
+        self._was_sent = True
 
     async def renew(self, lost: Sequence[Usage]) -> None:
         """See `Allowance.renew`."""
@@ -79,8 +88,14 @@ class Purse:
         await self.open()
 
     async def close(self, cost_usd: Decimal | None) -> None:
-        """Settle with what the call has cost in all; None means that nobody knows, and the worst case counts."""
-        await self._settle(cost_usd and cost_usd - self._lost_usd)
+        """Settle with what the call has cost in all; None means that nobody knows.
+
+        The worst case then counts, unless the request has not gone out.
+        """
+        if cost_usd is None:
+            await self._settle(None if self._was_sent else _NOTHING)
+        else:
+            await self._settle(max(cost_usd - self._lost_usd, _NOTHING))
 
     async def _settle(self, cost_usd: Decimal | None) -> None:
         held, self._held = self._held, None

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from claude_force.domain.errors import BudgetExceededError
+from claude_force.pricing.budget_queue import BudgetPlace, BudgetQueue
 from claude_force.pricing.budgets import ZERO as _ZERO
 from claude_force.pricing.budgets import (
     Account,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from claude_force.domain.messages import MessageRequest
+    from claude_force.pricing.budgets import BudgetKey
     from claude_force.pricing.catalogue import PriceCatalogue
 
 
@@ -60,6 +63,8 @@ class SpendingReservation:
 
     own: Reservation
     day: Reservation | None = None
+    # It ends within minutes, so that others may wait for it.
+    ends_soon: bool = False
 
 
 class Spending:
@@ -86,9 +91,48 @@ class Spending:
         self._catalogue = catalogue
         self._day_ledger = day_ledger
         self.ledger = BudgetLedger()
+        self._queue = BudgetQueue()
+        self._calls_end_soon = True
+
+    async def reserve_for_call(
+        self, request: MessageRequest, *, at: datetime, spent_usd: Decimal = _ZERO
+    ) -> SpendingReservation:
+        """As `reserve`, for a call that ends soon.
+
+        One that belongs to a run waits while it does not fit only for what such calls hold here: nearly all of them
+        cost less than their worst case. A single call is refused at once.
+
+        Raises:
+            BudgetExceededError: it does not fit, whatever calls under way will cost.
+            CallError: its run was stopped while it waited.
+            StorageError: the ledger of the day cannot be used.
+        """
+        halt = request.context.halt if self._calls_end_soon else None
+        place: BudgetPlace | None = None
+        try:
+            while True:
+                seen = self._queue.settlements
+                try:
+                    return await self.reserve(
+                        request, at=at, spent_usd=spent_usd, ends_soon=self._calls_end_soon
+                    )
+                except BudgetExceededError as refusal:
+                    if halt is None:
+                        raise
+                    place = place or BudgetPlace(halt)
+                    if not await self._queue.wait(place, refusal, seen=seen):
+                        raise
+        finally:
+            if place is not None:
+                self._queue.leave(place)
 
     async def reserve(
-        self, request: MessageRequest, *, at: datetime, spent_usd: Decimal = _ZERO
+        self,
+        request: MessageRequest,
+        *,
+        at: datetime,
+        spent_usd: Decimal = _ZERO,
+        ends_soon: bool = False,
     ) -> SpendingReservation:
         """Reserve the worst case of one request that is about to be sent at ``at`` (with a time zone).
 
@@ -109,8 +153,10 @@ class Spending:
         if per_call is not None and worst is not None and spent_usd:
             check_fits(Budget("call", "", per_call), Account(spent_usd=spent_usd), worst)
         own = self.ledger.reserve(worst, budgets, model=request.model)
+        if ends_soon:
+            self._queue.hold(_keys(own), own.amount_usd)
         if per_day is None or worst is None or self._day_ledger is None:
-            return SpendingReservation(own)
+            return SpendingReservation(own, ends_soon=ends_soon)
         day: Reservation | None = None
         try:
             # Shielded: a reservation that is made although nobody waits for it any more has to be found again.
@@ -121,8 +167,12 @@ class Spending:
         finally:
             if day is None:
                 self.ledger.settle(own, _ZERO)
+                if ends_soon:
+                    self._queue.withdrawn(_keys(own), own.amount_usd)
                 making.add_done_callback(self._undo)
-        return SpendingReservation(own, day)
+        if ends_soon:
+            self._queue.hold(_keys(day), day.amount_usd)
+        return SpendingReservation(own, day, ends_soon)
 
     async def settle(self, reservation: SpendingReservation, actual_usd: Decimal | None) -> None:
         """Put what the request really cost in the place of its reservation.
@@ -132,12 +182,19 @@ class Spending:
         Raises:
             StorageError: the ledger of the day cannot be used.
         """
+        ends_soon, reservation.ends_soon = reservation.ends_soon, False
         self.ledger.settle(reservation.own, actual_usd)
+        if ends_soon:
+            self._queue.settled(_keys(reservation.own), reservation.own.amount_usd)
         if reservation.day is not None and self._day_ledger is not None:
             # Shielded: settling has to happen also when the caller is cancelled.
-            await asyncio.shield(
+            settling = asyncio.ensure_future(
                 asyncio.to_thread(self._day_ledger.settle, reservation.day, actual_usd)
             )
+            if ends_soon:
+                keys, amount = _keys(reservation.day), reservation.day.amount_usd
+                settling.add_done_callback(lambda _: self._queue.settled(keys, amount))
+            await asyncio.shield(settling)
 
     def budgets_of(self, request: MessageRequest) -> tuple[Budget, ...]:
         """The budgets in this process that a request counts against."""
@@ -155,10 +212,11 @@ class Spending:
             budgets.append(_budget("agent", context.agent_name, per_agent))
         return tuple(budgets)
 
-    def priced_by(self, catalogue: PriceCatalogue) -> Spending:
-        """The same budgets and what was spent of them, for requests that another price list holds for."""
+    def for_batches(self, catalogue: PriceCatalogue) -> Spending:
+        """The same budgets and what was spent of them, for batches: at other prices, and nobody waits for their end."""
         same = copy(self)
         same._catalogue = catalogue  # noqa: SLF001 - of the same class
+        same._calls_end_soon = False  # noqa: SLF001 - as above
         return same
 
     def close(self) -> None:
@@ -171,3 +229,8 @@ class Spending:
             asyncio.get_running_loop().run_in_executor(
                 None, self._day_ledger.settle, making.result(), _ZERO
             )
+
+
+def _keys(reservation: Reservation) -> tuple[BudgetKey, ...]:
+    """What others may wait for; a budget of a call holds nothing that another one could use."""
+    return tuple(budget.key for budget in reservation.budgets if budget.scope != "call")

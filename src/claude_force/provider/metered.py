@@ -78,7 +78,7 @@ class MeteredClient:
             spending = self._for_steps()
         purse = Purse(request, spending, self._catalogue, asked_at)
         await purse.open()
-        # Until it is known that nothing was sent, or what it cost, the worst case counts.
+        # Until it is known what it cost: the worst case, if it was sent.
         cost: Decimal | None = None
         try:
             allowed = copied(request, context=copied(request.context, allowance=purse))

@@ -120,6 +120,8 @@ class ResilientClient:
                     raise call.timed_out()
                 async with self._breakers.guard(self._origin, request.model):
                     attempt.started(slot)
+                    if context.allowance is not None:
+                        context.allowance.spend()
                     response = await self._send_in_time(request, attempt)
             except CallError:
                 if not attempt.sent:
