@@ -23,7 +23,8 @@ from claude_force.pricing.catalogue import PriceCatalogue
 from claude_force.workflows.calls import Prices
 from claude_force.workflows.graph import StepGraph
 from claude_force.workflows.item_sources import items_of
-from claude_force.workflows.plan import EXPECTED_ITEMS, Outlook, make_plan
+from claude_force.workflows.outlook import Outlook
+from claude_force.workflows.plan import EXPECTED_ITEMS, make_plan
 from claude_force.workflows.scheduler import WorkflowRun
 from claude_force.workflows.spans import Span, total
 from claude_force.workflows.step_run import StepRun
@@ -161,7 +162,9 @@ def _without_answers(
     )
     definition = runtime.registry.get(step.agent_name)
     request = call.request_to(definition, CallContext())
-    return question_of(request, (request.model, *call.models_after(definition)))
+    known = question_of(request, (request.model, *call.models_after(definition)))
+    # The answers come before the task, so the last block does not follow what it follows here.
+    return replace(known, beginnings=known.beginnings[:-1])
 
 
 def _unknown_items(source: Step, key: str | None) -> Span:

@@ -13,8 +13,9 @@ from claude_force.domain.messages import CallContext
 from claude_force.domain.tokens import estimate_tokens
 from claude_force.pricing.worst_case import most_tokens, worst_case_usage
 from claude_force.provider.ask import ask
+from claude_force.provider.prompt_cache.prefixes import prefixes_of
 from claude_force.workflows.calls import Question
-from claude_force.workflows.plan import Missing
+from claude_force.workflows.outlook import Missing
 from claude_force.workflows.spans import Span, total
 
 if TYPE_CHECKING:
@@ -126,4 +127,5 @@ def question_of(request: MessageRequest, models: tuple[str, ...]) -> Question:
         models=models,
         input_tokens=Span(size.least, size.expected + schema, most),
         max_tokens=request.max_tokens,
+        beginnings=prefixes_of(request),
     )

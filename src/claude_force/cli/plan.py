@@ -150,6 +150,12 @@ def _remarks(found: WorkflowPlan, budget: Decimal | None) -> list[str]:
         )
     if found.cached_calls and not found.all_cached:
         lines.append(f"{found.cached_calls} answers are in the cache and cost nothing.")
+    saving = found.prompt_cache_saving_usd
+    if saving and cost.expected is not None:
+        without = dollars(cost.expected + saving)
+        lines.append(
+            f"The prompt cache is expected to save {dollars(saving)}; without it, {without} are expected."
+        )
     if found.unpriced_models:
         lines.append(f"No price is known of: {', '.join(found.unpriced_models)}.")
     elif cost.most is None:
@@ -184,6 +190,7 @@ def _plan_json(found: WorkflowPlan) -> dict[str, Any]:
         "input_tokens": _span_json(found.input_tokens),
         "output_tokens": _span_json(found.output_tokens),
         "cost_usd": _dollars_json(found.cost_usd),
+        "prompt_cache_saving_usd": _amount_json(found.prompt_cache_saving_usd),
         "unpriced_models": list(found.unpriced_models),
         "critical_path": list(found.critical_path),
         "estimated_seconds": round(found.seconds, 1),
@@ -205,6 +212,7 @@ def _step_json(step: StepPlan) -> dict[str, Any]:
         "input_tokens": _span_json(step.input_tokens),
         "output_tokens": _span_json(step.output_tokens),
         "cost_usd": _dollars_json(step.cost_usd),
+        "prompt_cache_saving_usd": _amount_json(step.prompt_cache_saving_usd),
         "estimated_seconds": round(step.seconds, 1),
     }
 
@@ -215,10 +223,14 @@ def _span_json(span: Span) -> dict[str, int | None]:
 
 def _dollars_json(span: DollarSpan) -> dict[str, str | None]:
     return {
-        name: None if value is None else str(value)
+        name: _amount_json(value)
         for name, value in (
             ("least", span.least),
             ("expected", span.expected),
             ("most", span.most),
         )
     }
+
+
+def _amount_json(amount: Decimal | None) -> str | None:
+    return None if amount is None else str(amount)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from claude_force.domain.models import prompt_cache_minimum
 from claude_force.domain.usage import Usage
+from claude_force.pricing.prompt_cache_saving import saving_usd
 from claude_force.workflows.spans import DollarSpan, Span
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from claude_force.domain.messages import PromptCacheTtl
     from claude_force.pricing.tariff import Tariff
+    from claude_force.provider.prompt_cache.prefixes import Prefix
 
 EXPECTED_OUTPUT_TOKENS: Final = 800
 _ZERO: Final = Decimal(0)
@@ -28,6 +30,11 @@ class Question:
     models: tuple[str, ...]
     input_tokens: Span
     max_tokens: int
+    # What its prompt is known to begin with, as far as the prompt cache can keep it.
+    beginnings: tuple[Prefix, ...] = ()
+    # How much of its prompt it is expected to write into the prompt cache, and to read from there.
+    written_tokens: int = 0
+    read_tokens: int = 0
 
     @property
     def output_tokens(self) -> Span:
@@ -37,6 +44,10 @@ class Question:
     def with_input(self, more: Span) -> Question:
         """The same with a longer prompt."""
         return replace(self, input_tokens=self.input_tokens + more)
+
+    def again(self) -> Question:
+        """The same once more, soon after: it reads what was written."""
+        return replace(self, written_tokens=0, read_tokens=self.read_tokens + self.written_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,13 @@ class Prices:
         least = min(tariff.cost_usd(_least(question)) for tariff in known)
         return DollarSpan(count.least * least, expected, self._most_usd(calls, known))
 
+    def prompt_cache_saving_usd(self, calls: Calls) -> Decimal | None:
+        """What the prompt cache is expected to save on them; None where the price is not known."""
+        tariff = self.tariffs.get(calls.question.models[0])
+        if tariff is None:
+            return None
+        return calls.count.expected * saving_usd(_expected(calls.question), tariff)
+
     def _most_usd(self, calls: Calls, tariffs: Iterable[Tariff]) -> Decimal | None:
         if calls.count.most == 0:
             return _ZERO
@@ -95,6 +113,10 @@ def _least(question: Question) -> Usage:
 
 
 def _expected(question: Question) -> Usage:
+    written, read = question.written_tokens, question.read_tokens
     return Usage(
-        input_tokens=question.input_tokens.expected, output_tokens=question.output_tokens.expected
+        input_tokens=question.input_tokens.expected - written - read,
+        cache_write_5m_tokens=written,
+        cache_read_tokens=read,
+        output_tokens=question.output_tokens.expected,
     )

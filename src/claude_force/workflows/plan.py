@@ -12,6 +12,7 @@ every step succeeds. Requests that are lost within a call and billed all the sam
 - **Output tokens.** 800 are expected of an answer, or its ``max_tokens`` if that is less, which is the most.
 - **Dollars.** The least is what it costs where the prompt cache holds the whole prompt, the most where it is written
   there for an hour (below the model's minimum it is plain input), and the dearest of the models that may answer.
+  Expected is what the calls of the run share with each other in the prompt cache; see ``plan_prompt_cache``.
 - **Seconds.** 1.5 to the first token, and then the tokens per second that are usual for the kind of model.
 - **Batches.** A step whose calls go out in batches costs half. A batch counts as an hour, however large it is: most end
   sooner, and none later than after a day.
@@ -27,8 +28,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Literal
 
 from claude_force.agents.prompts import MAX_TASK_CHARACTERS
-from claude_force.workflows.calls import Calls, Question
+from claude_force.workflows.calls import Calls
 from claude_force.workflows.graph import StepGraph
+from claude_force.workflows.outlook import Missing
+from claude_force.workflows.plan_prompt_cache import with_prompt_cache
 from claude_force.workflows.plan_seconds import seconds_of
 from claude_force.workflows.spans import NO_DOLLARS, NOTHING, Span, total
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
     from claude_force.workflows.calls import Prices
     from claude_force.workflows.definition import Step, Workflow
+    from claude_force.workflows.outlook import Outlook
     from claude_force.workflows.spans import DollarSpan
 
 PlanState = Literal["cached", "partly cached", "to ask", "later", "skipped", "fails"]
@@ -51,34 +55,6 @@ _BATCH_SHARE: Final = Decimal("0.5")
 # Two characters a token, as in ``pricing.worst_case``.
 _LONGEST_TASK_TOKENS: Final = MAX_TASK_CHARACTERS // 2
 _MENTION: Final = re.compile(r"""\bsteps\s*(?:\.\s*(\w+)|\[\s*['"]([^'"]+)['"]\s*\])""")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
-    """A call whose exact request is known, and that the cache does not hold."""
-
-    question: Question
-    round: int = 1
-    repair: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """What is known of a step before the run."""
-
-    # Calls that the cache answers.
-    cached_calls: int = 0
-    missing: tuple[Missing, ...] = ()
-    # Set for a step behind an answer that is not there yet: its calls (one for each item that is known) without
-    # that answer.
-    later: tuple[Question, ...] = ()
-    # Of a step behind: how many items there are, where that is not known.
-    items: Span | None = None
-    # Tokens of its answer, where it is there.
-    answer_tokens: Span | None = None
-    # Why it is skipped, or cannot be asked.
-    reason: str | None = None
-    fails: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +80,8 @@ class StepPlan:
     reason: str | None = None
     # Its calls go out in batches, at half the price.
     batch: bool = False
+    # What the prompt cache is expected to save, already off `cost_usd.expected`. None where the price is not known.
+    prompt_cache_saving_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +120,13 @@ class WorkflowPlan:
         return sum((step.cost_usd for step in self.steps), NO_DOLLARS)
 
     @property
+    def prompt_cache_saving_usd(self) -> Decimal | None:
+        """Dollars that the prompt cache is expected to save; None where a price is not known."""
+        savings = [step.prompt_cache_saving_usd for step in self.steps]
+        known = [saving for saving in savings if saving is not None]
+        return sum(known, Decimal(0)) if len(known) == len(savings) else None
+
+    @property
     def seconds(self) -> float:
         """An estimate of how long the critical path takes."""
         on_path = set(self.critical_path)
@@ -177,6 +162,7 @@ def make_plan(
         prices: of every model that may be asked, at the date of the run.
         max_concurrent: requests at the same time.
     """
+    outlooks = with_prompt_cache(workflow, outlooks, prices)
     plans: dict[str, StepPlan] = {}
     answers: dict[str, Span] = {}
     # Steps that a condition, their own or one above, may yet skip.
@@ -212,7 +198,8 @@ def _groups(step: Step, outlook: Outlook, answers: Mapping[str, Span]) -> Iterat
 def _repeated(step: Step, first: Missing) -> Iterator[Calls]:
     """Calls that may follow one: the repair of its answer, and later rounds."""
     previous = first.question.output_tokens + _BLOCK_TOKENS
-    repaired = first.question.with_input(previous + _REPAIR_TOKENS)
+    again = first.question.again()
+    repaired = again.with_input(previous + _REPAIR_TOKENS)
     can_repair = step.output_schema is not None
     if can_repair and not first.repair:
         yield Calls(Span(0, 0, 1), repaired, follows=True)
@@ -220,7 +207,7 @@ def _repeated(step: Step, first: Missing) -> Iterator[Calls]:
         return
     most = (step.max_rounds or 1) - first.round
     expected = max(((step.max_rounds or 1) + 1) // 2 - first.round, 0)
-    yield Calls(Span(0, expected, most), first.question.with_input(previous), follows=True)
+    yield Calls(Span(0, expected, most), again.with_input(previous), follows=True)
     if can_repair:
         yield Calls(Span(0, 0, most), repaired.with_input(previous), follows=True)
 
@@ -295,6 +282,7 @@ def _step_plan(
         cost_usd=_within(step.budget_usd, _cost_usd(step, groups, prices)),
         seconds=seconds_of(step, groups, max_concurrent=max_concurrent),
         batch=bool(step.batch),
+        prompt_cache_saving_usd=_saving_usd(groups, prices),
         reason=outlook.reason,
     )
 
@@ -302,6 +290,11 @@ def _step_plan(
 def _cost_usd(step: Step, groups: Iterable[Calls], prices: Prices) -> DollarSpan:
     cost = sum(map(prices.cost_usd, groups), NO_DOLLARS)
     return cost.scaled(_BATCH_SHARE) if step.batch else cost
+
+
+def _saving_usd(groups: Iterable[Calls], prices: Prices) -> Decimal | None:
+    known = list(map(prices.prompt_cache_saving_usd, groups))
+    return None if None in known else sum(filter(None, known), Decimal(0))
 
 
 def _within(budget_usd: Decimal | None, cost: DollarSpan) -> DollarSpan:
