@@ -124,6 +124,16 @@ def test_unfit_file_is_refused_when_named_and_skipped_when_found(
     assert [skip.name for skip in found.skipped] == ["bad.bin"]
 
 
+def test_cut_ends_before_the_file_that_does_not_fit_any_more(tmp_path: Path) -> None:
+    put(tmp_path, {"a": "x" * 60, "b": "x" * 40, "c": "x", "d": "x"})
+    found = collect_files(["."], root=tmp_path, max_total_bytes=100, cut=True)
+    assert [file.name for file in found.files] == ["a", "b"]
+    assert not found.complete
+    assert collect_files(["."], root=tmp_path, max_total_bytes=102, cut=True).complete
+    with pytest.raises(AttachmentError, match="too large together"):
+        collect_files(["a"], root=tmp_path, max_total_bytes=50, cut=True)
+
+
 def test_files_too_large_together_name_the_largest(tmp_path: Path) -> None:
     put(tmp_path, {"a": "x" * 10, "b": "x" * 90, "c": "x"})
     assert collect_files(["."], root=tmp_path, max_total_bytes=101).files[2].name == "c"

@@ -417,6 +417,17 @@ class TestDemo:
         assert ended.code == 0
         assert "1 files" in ended.out
 
+    def test_of_more_than_fits_into_a_prompt_it_takes_the_first_files(
+        self, cli: Cli, project: Project
+    ) -> None:
+        for name in "abcd":
+            project.write(f"src/{name}.py", "X = 1\n" * 20_000)
+        ended = cli("demo", "--scenario", "instant", key=None)
+        assert ended.code == 0
+        assert ended.out.startswith(
+            "A team of four agents looks at the first 2 files (40,000 lines)"
+        )
+
     def test_folder_without_text_is_3(self, cli: Cli, project: Project) -> None:
         (project.root / "empty").mkdir()
         ended = cli("demo", "empty", key=None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from claude_force.domain.errors import AttachmentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 # A million bytes of source are about 300,000 tokens: more than most models read well, less than the largest holds.
 MAX_FILE_BYTES: Final = 1_000_000
@@ -45,6 +45,8 @@ class CollectedFiles:
     files: tuple[Attachment, ...]
     # Binary, oversized and unreadable files, and links that lead outside.
     skipped: tuple[SkippedFile, ...] = ()
+    # False where `cut` ended it: there is more.
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,14 @@ def collect_files(
     root: Path,
     max_file_bytes: int = MAX_FILE_BYTES,
     max_total_bytes: int = MAX_TOTAL_BYTES,
+    cut: bool = False,
 ) -> CollectedFiles:
     """The text files that ``patterns`` name, each once, with paths relative to ``root``.
 
     A pattern is a file, a folder (with everything below it that git does not ignore) or a glob with ``*``, ``?``,
     ``[…]`` and ``**``. A file that exists under the very name is taken as that file. A file that is named has to fit;
-    of what a folder or glob finds, files that do not fit are skipped and reported.
+    of what a folder or glob finds, files that do not fit are skipped and reported. With ``cut`` it ends before the first
+    file with which all together would be larger than ``max_total_bytes``, where it is an error otherwise.
 
     Raises:
         AttachmentError: nothing is there under that name; a named file is binary, too large or unreadable; a pattern
@@ -95,14 +99,22 @@ def collect_files(
                         ) from None
                     skipped[name] = SkippedFile(name, str(error))
                     continue
-                found[identity] = Attachment(name, text)
                 left_bytes -= sizes[name]
-                if left_bytes < 0:
+                if left_bytes < 0 and not (cut and found):
                     raise _too_large_together(sizes, max_total_bytes)
+                if left_bytes < 0:
+                    return _collected(found, skipped, complete=False)
+                found[identity] = Attachment(name, text)
             fitting += 1
         if not fitting:
             raise AttachmentError(_nothing_found(pattern, skipped))
-    return CollectedFiles(tuple(found.values()), tuple(skipped.values()))
+    return _collected(found, skipped)
+
+
+def _collected(
+    found: Mapping[str, Attachment], skipped: Mapping[str, SkippedFile], *, complete: bool = True
+) -> CollectedFiles:
+    return CollectedFiles(tuple(found.values()), tuple(skipped.values()), complete)
 
 
 def stdin_attachment(data: bytes | str, *, max_file_bytes: int = MAX_FILE_BYTES) -> Attachment:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from claude_force.cli.options import RunOptions
 
 if TYPE_CHECKING:
-    from claude_force.agents.attachments import Attachment
+    from claude_force.agents.attachments import Attachment, CollectedFiles
     from claude_force.domain.results import WorkflowResult
 
 _WORKFLOW = "review"
 _TASK = "Review these files before they are released."
+# About 75,000 tokens: what one prompt can hold and a reader would still trust.
+_MAX_TOTAL_BYTES: Final = 300_000
 
 
 @click.command()
@@ -30,13 +32,22 @@ _TASK = "Review these files before they are released."
 def demo(paths: tuple[str, ...], scenario: str) -> None:
     """Three reviewers side by side on real files, then one verdict: no key needed, and no model runs.
 
-    PATHs are files, folders or globs; without any, the folder src is taken, or what is here.
+    PATHs are files, folders or globs; without any, the folder src is taken, or what is here. Of more than 300 kB the
+    first files are taken.
     """
+    from claude_force.agents.attachments import collect_files
     from claude_force.agents.scaffold import STARTER_FOLDER
-    from claude_force.cli.files import collect
+    from claude_force.cli.files import name_skipped
 
-    files = collect(paths or (("src",) if Path("src").is_dir() else (".",)))
-    _introduce(files)
+    collected = collect_files(
+        paths or (("src",) if Path("src").is_dir() else (".",)),
+        root=Path.cwd(),
+        max_total_bytes=_MAX_TOTAL_BYTES,
+        cut=True,
+    )
+    name_skipped(collected.skipped)
+    _introduce(collected)
+    files = collected.files
     options = RunOptions(
         config=STARTER_FOLDER / "claude.json",
         agents=None,
@@ -70,9 +81,11 @@ async def _execute(files: tuple[Attachment, ...], options: RunOptions) -> Workfl
     )
 
 
-def _introduce(files: tuple[Attachment, ...]) -> None:
+def _introduce(collected: CollectedFiles) -> None:
+    files = collected.files
     lines = sum(file.text.count("\n") for file in files)
-    click.echo(f"A team of four agents looks at {len(files)} files ({lines:,} lines):")
+    which = f"{len(files):,} files" if collected.complete else f"the first {len(files):,} files"
+    click.echo(f"A team of four agents looks at {which} ({lines:,} lines):")
     click.echo(
         "  code-reviewer, security-reviewer and test-reviewer side by side, then summarizer.\n"
     )

@@ -12,7 +12,7 @@ from claude_force.agents.attachments import collect_files
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from claude_force.agents.attachments import Attachment
+    from claude_force.agents.attachments import Attachment, SkippedFile
 
 _MAX_NAMED: Final = 5
 
@@ -24,9 +24,13 @@ def collect(patterns: Sequence[str]) -> tuple[Attachment, ...]:
         AttachmentError: a file cannot be attached, or all together are too large.
     """
     collected = collect_files(patterns, root=Path.cwd())
-    skipped = collected.skipped
+    name_skipped(collected.skipped)
+    return collected.files
+
+
+def name_skipped(skipped: Sequence[SkippedFile]) -> None:
+    """Say which files were left out, and why."""
     if skipped:
         named = ", ".join(f"{file.name} ({file.reason})" for file in skipped[:_MAX_NAMED])
         more = f" and {len(skipped) - _MAX_NAMED} more" if len(skipped) > _MAX_NAMED else ""
         click.echo(f"Left out: {named}{more}.", err=True)
-    return collected.files
