@@ -151,6 +151,24 @@ def test_pause_stops_a_run_in_another_process_and_resume_lets_it_go_on(
     assert simulator.stats.answers == 60
 
 
+def test_run_that_is_started_in_a_pause_says_why_nothing_happens(
+    project: Project, simulator: SimulatorThread, spawn: Spawn, cli: Cli
+) -> None:
+    assert cli("ctl", "pause").code == 0
+    running = spawn("run", "agent", "alpha", "--task", "x")
+    assert running.stderr is not None
+    assert running.stderr.readline() == (
+        "Warning: paused by `claude-force ctl pause`: nothing is sent until `claude-force ctl resume` "
+        "(--simulated for simulated runs)\n"
+    )
+    assert simulator.stats.requests == 0
+    assert cli("ctl", "resume").code == 0
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == 0, err
+    assert "[simulated answer" in out
+    assert "paused" not in err
+
+
 def _requests_within(simulator: SimulatorThread, *, seconds: float) -> int:
     before = simulator.stats.requests
     time.sleep(seconds)

@@ -60,11 +60,11 @@ def start_logging(level: str, log_format: str) -> None:
 
 
 def show_warnings() -> None:
-    """Print what the cache and the storage warn about, where no log was asked for: a user has to know without it."""
+    """Print what the cache, the storage and the limits warn about, where no log was asked for: a user has to know without it."""
     logger = logging.getLogger("claude_force")
     if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
         return
-    for part in ("cache", "storage"):
+    for part in ("cache", "storage", "resilience"):
         told = logging.getLogger(f"claude_force.{part}")
         if not told.handlers:
             told.addHandler(WarningHandler())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from claude_force.resilience.admission import NEVER
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from claude_force.domain.errors import CallError
     from claude_force.resilience.admission import Admission
     from claude_force.resilience.sharing import LimitsExchange, Report
+
+_LOG: Final = logging.getLogger(__name__)
 
 # A visit costs about half a millisecond of one thread; five a second are nothing, and nobody holds what it does not
 # use for longer than this.
@@ -42,6 +45,7 @@ class Visits:
         self._not_before = 0.0
         self._busy_at = 0.0
         self._errors: list[tuple[str, str, str]] = []
+        self._told_pause = False
         self.failure: str | None = None
 
     def works(self) -> bool:
@@ -84,7 +88,10 @@ class Visits:
             if self.works() and not (leaving and self._is_idle(now)):
                 usual = min(_USUAL_SECONDS, wait) if wait else _USUAL_SECONDS
                 self._due_at = min(self._due_at, now + max(usual, _SHORTEST_SECONDS))
-            return self._due_at
+            due, is_paused = self._due_at, self._admission.user_limits.paused
+            waiting = self._admission.waiting
+        self._tell_pause(waiting if is_paused else None)
+        return due
 
     def leave(self, clock: Callable[[], float]) -> None:
         """The last visit: give everything back."""
@@ -92,6 +99,17 @@ class Visits:
             report = self._report(clock(), leaving=True)
         self._exchange(report, clock)
         self._shared.close()
+
+    def _tell_pause(self, waiting: int | None) -> None:
+        """Warn once in each pause of the user that somebody waits for its end; None while there is none."""
+        if waiting is None:
+            self._told_pause = False
+        elif waiting and not self._told_pause:
+            self._told_pause = True
+            _LOG.warning(
+                "paused by `claude-force ctl pause`: nothing is sent until `claude-force ctl resume` "
+                "(--simulated for simulated runs)"
+            )
 
     def _is_idle(self, now: float) -> bool:
         admission = self._admission
@@ -115,6 +133,10 @@ class Visits:
             with self._lock:
                 self.failure = str(error) or type(error).__name__
                 self._admission.stand_alone()
+            _LOG.warning(
+                "limits are not shared with other processes any more, this one goes on alone: %s",
+                self.failure,
+            )
             return 0.0
         with self._lock:
             return self._admission.take(report, standing, clock())
