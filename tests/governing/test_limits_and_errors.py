@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,12 @@ def test_retry_after_beyond_the_deadline_is_an_error_at_once(
     began = time.monotonic()
     error = run_one(make_force, timeout_seconds=60, max_retries=5)
     assert isinstance(error, RateLimitError)
+    # A date has whole seconds.
+    asked = re.search(
+        r"It asks to wait (\d+) s, longer than the 60 s that this call has left", str(error)
+    )
+    assert asked is not None
+    assert 298 <= int(asked[1]) <= 300
     assert simulator.stats.requests == 1
     # Far less than the deadline or the demanded pause.
     assert time.monotonic() - began < 20
@@ -84,13 +91,18 @@ def test_pause_of_the_api_turns_away_who_cannot_wait_for_it_unsent(
 
     outcomes = asyncio.run(main())
     assert {type(one.error) for one in outcomes} == {RateLimitError}
-    assert len(outcomes) == 20
+    assert [str(one.error).count("longer than the") for one in outcomes] == [1] * 20
     assert simulator.stats.requests == 1
 
 
 @pytest.mark.parametrize(
     "kind",
-    [FaultKind.BILLING, FaultKind.USAGE_LIMIT, FaultKind.ENFORCED_SPEND_LIMIT],
+    [
+        FaultKind.BILLING,
+        FaultKind.USAGE_LIMIT,
+        FaultKind.ENFORCED_SPEND_LIMIT,
+        FaultKind.CONTRACT_SPEND_LIMIT,
+    ],
 )
 def test_spend_cap_stops_the_run_and_keeps_what_was_finished(
     make_force: MakeAsync, simulator: SimulatorThread, kind: FaultKind

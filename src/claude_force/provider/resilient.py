@@ -12,6 +12,7 @@ from claude_force.domain.tokens import estimate_tokens
 from claude_force.domain.usage import NO_USAGE
 from claude_force.provider.under_way import Attempt, CallUnderWay, billed
 from claude_force.resilience.rate_class import Estimate
+from claude_force.resilience.retries import too_long_a_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,6 +163,8 @@ class ResilientClient:
             remaining_seconds=call.remaining_seconds,
             random_unit=self._random_unit(),
         )
+        if wait is None and (reason := too_long_a_wait(error, call.remaining_seconds)):
+            error.args = (f"{error}{reason}",)
         allowance = request.context.allowance
         if wait is not None and allowance is not None:
             try:

@@ -48,3 +48,17 @@ class RetryPolicy:
             # A little over what the server asks, so that callers it turned away together do not return together.
             wait = error.retry_after_seconds + min(wait, 1.0)
         return wait if wait < remaining_seconds else None
+
+
+def too_long_a_wait(error: CallError, remaining_seconds: float) -> str:
+    """A sentence for a failed call whose response asks for a wait that its deadline does not allow; else nothing."""
+    seconds = error.retry_after_seconds
+    if seconds is None or seconds < remaining_seconds or action_for(error) not in RETRYING:
+        return ""
+    if not error.attempts:
+        # Of ours, not of a response: it was not sent, and says itself what it would have to wait for.
+        return ""
+    return (
+        f" It asks to wait {seconds:,.0f} s, longer than the {max(remaining_seconds, 0.0):,.0f} s that this call has left: "
+        "run it again later, or allow more time (--timeout, timeout_seconds)."
+    )
