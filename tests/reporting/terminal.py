@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -31,9 +32,17 @@ class Shown:
 
 
 def on_terminal(
-    arguments: list[str], *, columns: int = 100, rows: int = 24, env: dict[str, str] | None = None
+    arguments: list[str],
+    *,
+    columns: int = 100,
+    rows: int = 24,
+    env: dict[str, str] | None = None,
+    interrupt_at: str | None = None,
 ) -> Shown:
-    """Run a program with stdout and stderr on a terminal of that size, for 60 seconds at most."""
+    """Run a program with stdout and stderr on a terminal of that size, for 60 seconds at most.
+
+    It is interrupted, as by Ctrl-C, once it has written ``interrupt_at``.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", **(env or {})}
@@ -57,6 +66,11 @@ def on_terminal(
             if not chunk:
                 break
             chunks.append(chunk)
+            if interrupt_at is not None and interrupt_at in b"".join(chunks).decode(
+                errors="replace"
+            ):
+                interrupt_at = None
+                process.send_signal(signal.SIGINT)
         code = process.wait(timeout=30)
     finally:
         if process.poll() is None:

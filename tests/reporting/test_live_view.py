@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.reporting.terminal import on_terminal
+
+from claude_force.simulator import Latency, Scenario
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Project
@@ -38,9 +40,9 @@ def flow(project: Project, simulator: SimulatorThread) -> dict[str, str]:
     return {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": simulator.base_url}
 
 
-def watch(name: str, env: dict[str, str], *more: str, columns: int = 100, rows: int = 24) -> Shown:
+def watch(name: str, env: dict[str, str], *more: str, **terminal: Any) -> Shown:
     arguments = [COMMAND, "run", "workflow", name, "--no-cache", *more]
-    return on_terminal(arguments, columns=columns, rows=rows, env=env)
+    return on_terminal(arguments, env=env, **terminal)
 
 
 def test_a_table_shows_every_step_and_its_last_frame_remains(flow: dict[str, str]) -> None:
@@ -82,6 +84,21 @@ def test_a_failed_step_says_why(flow: dict[str, str], simulator: SimulatorThread
     lines = shown.screen(columns=100)
     (failed,) = [line for line in lines if line.startswith("✗  first ")]
     assert "The API reports an error" in failed
+
+
+def test_what_is_told_meanwhile_stands_above_the_table(
+    flow: dict[str, str], simulator: SimulatorThread
+) -> None:
+    simulator.use_scenario(
+        Scenario(latency=Latency(distribution="fixed", first_event_median_seconds=0.6))
+    )
+    shown = watch("flow", flow, interrupt_at="1 of 3 items")
+    assert shown.code == 130
+    lines = shown.screen(columns=200)
+    told = [line.startswith("Interrupted: nothing more is sent") for line in lines].index(True)
+    (head,) = [number for number, line in enumerate(lines) if line.startswith("flow  ")]
+    assert told < head
+    assert sum(line[3:].startswith("each ") for line in lines) == 1
 
 
 def test_names_of_agents_and_steps_do_not_steer_the_terminal(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from claude_force.cli.stderr import tell
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -42,10 +44,9 @@ async def interruptible(force: AsyncAgentOrchestrator) -> AsyncIterator[Interrup
         if interruption.count > 1:
             task.cancel()
             return
-        click.echo(
+        tell(
             f"\nInterrupted: nothing more is sent; waiting up to {GRACE_SECONDS:.0f} s for what is in flight. "
-            "Ctrl-C again stops at once.",
-            err=True,
+            "Ctrl-C again stops at once."
         )
         force.stop()
         end.append(loop.call_later(GRACE_SECONDS, task.cancel))

@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Final
 
-import click
+from claude_force.cli.stderr import tell
 
 # What every record carries; anything else was given as a field.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -42,17 +42,17 @@ class TextFormatter(logging.Formatter):
         return f"{head} {fields}".rstrip()
 
 
-class WarningHandler(logging.Handler):
-    """Prints a record as a plain warning, on whatever stderr is at that moment."""
+class StderrHandler(logging.Handler):
+    """Prints a record on whatever stderr is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        click.echo(f"Warning: {record.getMessage()}", err=True)
+        tell(self.format(record))
 
 
 def start_logging(level: str, log_format: str) -> None:
     """Send the package's log to stderr."""
-    handler = logging.StreamHandler()
+    handler = StderrHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logger = logging.getLogger("claude_force")
     logger.addHandler(handler)
@@ -67,5 +67,7 @@ def show_warnings() -> None:
     for part in ("cache", "storage", "resilience"):
         told = logging.getLogger(f"claude_force.{part}")
         if not told.handlers:
-            told.addHandler(WarningHandler())
+            handler = StderrHandler()
+            handler.setFormatter(logging.Formatter("Warning: %(message)s"))
+            told.addHandler(handler)
             told.setLevel(logging.WARNING)
