@@ -92,7 +92,7 @@ def test_what_is_told_meanwhile_stands_above_the_table(
     simulator.use_scenario(
         Scenario(latency=Latency(distribution="fixed", first_event_median_seconds=0.6))
     )
-    shown = watch("flow", flow, interrupt_at="1 of 3 items")
+    shown = watch("flow", flow, interrupt_at="0 of 3 items")
     assert shown.code == 130
     lines = shown.screen(columns=200)
     told = [line.startswith("Interrupted: nothing more is sent") for line in lines].index(True)
