@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -173,7 +174,6 @@ def test_a_note_whose_batch_was_accepted_is_taken_up_and_one_whose_was_not_is_se
     project.agent("writer")
     ledger = BatchLedger(tmp_path / "state")
     asked = items(project, 5)
-    import time
 
     async def work(api: BatchesApi) -> list[str]:
         accepted = {key: asked[key] for key in list(asked)[:3]}
@@ -188,6 +188,98 @@ def test_a_note_whose_batch_was_accepted_is_taken_up_and_one_whose_was_not_is_se
     assert batch_requests() == [3, 2]
     assert ledger.pending("here") == []
     ledger.close()
+
+
+def test_a_batch_that_was_collected_is_not_taken_for_one_that_was_lost_on_the_way(
+    project: Project, api: Any, tmp_path: Path, batch_requests: Any
+) -> None:
+    project.agent("writer")
+    ledger = BatchLedger(tmp_path / "state")
+    asked = items(project, 4)
+    first, second = dict(list(asked.items())[:2]), dict(list(asked.items())[2:])
+
+    async def work(api: BatchesApi) -> list[str]:
+        run = BatchRun(api, ledger, origin="here", sleep=no_sleep)
+        await run.submit(first)
+        assert len([result async for result in run.collect(first)]) == 2
+        # As many requests, moments later, by a process that dies once they are accepted.
+        ledger.intend("here", list(second), now=time.time())
+        await api.create([make() for make in second.values()])
+        assert await run.submit(second) == 0
+        return [result.custom_id async for result in run.collect(second) if result.response]
+
+    assert sorted(api(work)) == sorted(second)
+    assert batch_requests() == [2, 2]
+    ledger.close()
+
+
+def test_a_batch_of_another_machine_that_was_taken_for_a_lost_one_is_found_out(
+    project: Project, api: Any, tmp_path: Path, batch_requests: Any
+) -> None:
+    project.agent("writer")
+    ledger = BatchLedger(tmp_path / "state")
+    asked = items(project, 4)
+    ours, theirs = dict(list(asked.items())[:2]), dict(list(asked.items())[2:])
+
+    async def work(api: BatchesApi) -> list[str]:
+        run = BatchRun(api, ledger, origin="here", sleep=no_sleep)
+        ledger.intend("here", list(ours), now=time.time())
+        await api.create([make() for make in theirs.values()])
+        await asyncio.sleep(0.02)
+        await api.create([make() for make in ours.values()])
+        return [result.custom_id async for result in run.collect(ours) if result.response]
+
+    assert sorted(api(work)) == sorted(ours)
+    assert batch_requests() == [2, 2]
+    ledger.close()
+
+
+def test_a_batch_that_is_accepted_after_its_process_died_is_waited_for(
+    project: Project, api: Any, tmp_path: Path, batch_requests: Any
+) -> None:
+    project.agent("writer")
+    ledger = BatchLedger(tmp_path / "state")
+    asked = items(project, 2)
+    pauses: list[float] = []
+
+    async def work(api: BatchesApi) -> int:
+        async def it_arrives(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 1:
+                await api.create([make() for make in asked.values()])
+
+        run = BatchRun(api, ledger, origin="here", sleep=it_arrives)
+        ledger.intend("here", list(asked), now=time.time())
+        return await run.submit(asked)
+
+    assert api(work) == 0
+    assert (batch_requests(), len(pauses)) == ([2], 1)
+    # Of one that is a day old there is nothing to wait for.
+    ledger.collected("here", list(asked))
+    ledger.intend("here", list(asked), now=time.time() - 86_400)
+
+    async def later(api: BatchesApi) -> int:
+        return await BatchRun(api, ledger, origin="here", sleep=None).submit(asked)  # type: ignore[arg-type] # never awaited
+
+    assert api(later) == 2
+    ledger.close()
+
+
+def test_all_batches_since_a_time_are_listed_page_by_page(
+    project: Project, api: Any, tmp_path: Path
+) -> None:
+    project.agent("writer")
+    asked = list(items(project, 1).values())
+
+    async def work(api: BatchesApi) -> tuple[list[str], list[str], list[str]]:
+        made = [(await api.create([make() for make in asked])).batch_id for _ in range(5)]
+        listed = await api.created_since(0.0, page_size=2)
+        future = await api.created_since(time.time() + 60, page_size=2)
+        return made, [one.batch_id for one in listed], [one.batch_id for one in future]
+
+    made, listed, future = api(work)
+    assert listed == made[::-1]
+    assert future == []
 
 
 def test_batches_keep_to_the_bounds_of_the_api(

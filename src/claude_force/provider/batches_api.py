@@ -49,6 +49,8 @@ MAX_BATCH_REQUESTS: Final = 100_000
 MAX_BATCH_BYTES: Final = 250_000_000
 
 _PATH: Final = "/v1/messages/batches"
+# The most that the API lists at once.
+_PAGE_SIZE: Final = 1000
 _MAX_BODY_BYTES: Final = 10_000_000
 # A line of results holds one answer.
 _MAX_LINE_BYTES: Final = 100_000_000
@@ -107,6 +109,8 @@ class _WireBatch(msgspec.Struct):
 
 class _WirePage(msgspec.Struct):
     data: list[_WireBatch]
+    has_more: bool = False
+    last_id: str | None = None
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -160,7 +164,7 @@ class BatchesApi:
         """Send a batch of `encode_item`s.
 
         Raises:
-            TransportError: it is not known whether the batch was accepted; `recent` tells.
+            TransportError: it is not known whether the batch was accepted; `created_since` tells.
             CallError: it was refused.
         """
         body = b'{"requests":[' + b",".join(items) + b"]}"
@@ -171,10 +175,21 @@ class BatchesApi:
         body = await self._asked("GET", f"{_PATH}/{batch_id}")
         return _status(_decoded(_decode_batch, body))
 
-    async def recent(self) -> list[BatchStatus]:
-        """The last hundred batches of the workspace, the newest first."""
-        body = await self._asked("GET", f"{_PATH}?limit=100")
-        return [_status(batch) for batch in _decoded(_decode_page, body).data]
+    async def created_since(
+        self, epoch_seconds: float, *, page_size: int = _PAGE_SIZE
+    ) -> list[BatchStatus]:
+        """The batches of the workspace that are not older, the newest first."""
+        found: list[BatchStatus] = []
+        query = f"?limit={page_size}"
+        while True:
+            page = _decoded(_decode_page, await self._asked("GET", _PATH + query))
+            young = [
+                status for status in map(_status, page.data) if status.created_at >= epoch_seconds
+            ]
+            found += young
+            if len(young) < len(page.data) or not page.has_more or page.last_id is None:
+                return found
+            query = f"?limit={page_size}&after_id={page.last_id}"
 
     async def cancel(self, batch_id: str) -> BatchStatus:
         """Stop a batch; what is answered by then is paid, and has results."""

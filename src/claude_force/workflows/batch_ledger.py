@@ -131,7 +131,7 @@ class BatchLedger:
         with self._transaction() as database:
             rows = database.execute(
                 """SELECT number, batch_id, created_at, request_count, COUNT(key) FROM batches
-                   LEFT JOIN requests ON batch = number WHERE batches.origin = ?
+                   JOIN requests ON batch = number WHERE batches.origin = ?
                    GROUP BY number ORDER BY number""",
                 (origin,),
             ).fetchall()
@@ -145,6 +145,24 @@ class BatchLedger:
             )
             for number, batch_id, created_at, request_count, waiting in rows
         ]
+
+    def known_ids(self, origin: str) -> frozenset[str]:
+        """The ids of all batches that are accounted for, those that were collected too."""
+        with self._transaction() as database:
+            rows = database.execute(
+                "SELECT batch_id FROM batches WHERE origin = ? AND batch_id IS NOT NULL", (origin,)
+            )
+            return frozenset(batch_id for (batch_id,) in rows)
+
+    def mistaken(self, number: int) -> None:
+        """Note that a batch has another id than was thought: that one belongs to somebody else."""
+        with self._transaction() as database:
+            database.execute(
+                """INSERT INTO batches (origin, batch_id, created_at, request_count)
+                   SELECT origin, batch_id, created_at, 0 FROM batches WHERE number = ?""",
+                (number,),
+            )
+            database.execute("UPDATE batches SET batch_id = NULL WHERE number = ?", (number,))
 
     def where(self, origin: str, keys: Iterable[str]) -> dict[str, int]:
         """The number of the batch that holds each of ``keys``, for those that are in one."""
@@ -165,12 +183,14 @@ class BatchLedger:
             return frozenset(key for (key,) in rows)
 
     def collected(self, origin: str, keys: Iterable[str]) -> None:
-        """Forget requests whose results were taken, and batches that have none left."""
+        """Forget requests whose results were taken; the ids of their batches stay known until `drop_before`."""
         with self._transaction() as database:
             database.executemany(
                 "DELETE FROM requests WHERE origin = ? AND key = ?", ((origin, key) for key in keys)
             )
-            database.execute("DELETE FROM batches WHERE number NOT IN (SELECT batch FROM requests)")
+            database.execute(
+                "DELETE FROM batches WHERE batch_id IS NULL AND number NOT IN (SELECT batch FROM requests)"
+            )
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""

@@ -16,7 +16,15 @@ from claude_force.domain.errors import (
 from claude_force.provider.batches_api import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, BatchResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from io import TextIOWrapper
 
     from claude_force.provider.batches_api import BatchStatus
@@ -35,8 +43,15 @@ _SENT_AGAIN_AFTER_SECONDS: Final = (1.0, 4.0, 15.0)
 _MAY_PASS: Final = (TransportError, ServiceError, RateLimitError)
 _TURN_AWAITED_SECONDS: Final = 0.05
 _RESULTS_KEPT_SECONDS: Final = 29 * 86_400.0
+# A batch that was sent so short a time ago is looked for again after these pauses before it counts as not accepted.
+_ACCEPTED_WITHIN_SECONDS: Final = 60.0
+_LOOKED_FOR_AGAIN_AFTER_SECONDS: Final = (1.0, 3.0)
 # The clocks of two machines.
 _SKEW_SECONDS: Final = 120.0
+
+
+class _NotOursError(Exception):
+    """A batch holds nothing of what it was noted for."""
 
 
 class Batches(Protocol):
@@ -48,8 +63,8 @@ class Batches(Protocol):
     async def status(self, batch_id: str) -> BatchStatus:
         """Where a batch stands."""
 
-    async def recent(self) -> list[BatchStatus]:
-        """The last batches of the workspace."""
+    async def created_since(self, epoch_seconds: float) -> list[BatchStatus]:
+        """The batches of the workspace that are not older, the newest first."""
 
     def results(self, batch_id: str) -> AsyncGenerator[BatchResult, None]:
         """The results of a batch that has ended."""
@@ -125,6 +140,7 @@ class BatchRun:
         ``forget`` a result is forgotten here once the next one is asked for; without, when `taken` is told.
         """
         wanted = _by_batch(await asyncio.to_thread(self._ledger.where, self._origin, keys))
+        keys_by_batch = dict(wanted)
         pause_seconds = _FIRST_PAUSE_SECONDS
         while wanted:
             pending = await self._pending(wanted)
@@ -132,19 +148,31 @@ class BatchRun:
                 for key in sorted(wanted.pop(number)):
                     yield BatchResult(custom_id=key, error=ServiceError(_NOT_ACCEPTED))
             for batch in [batch for batch in pending if batch.number in wanted]:
-                if not await self.has_ended(batch):
-                    continue
-                keys_of_batch = wanted.pop(batch.number)
-                async for result in self.results_of(batch, keys_of_batch):
+                async for result in self._ended_of(batch, wanted):
                     yield result
-                if forget:
-                    await self.taken(keys_of_batch)
+                if forget and batch.number not in wanted:
+                    await self.taken(keys_by_batch[batch.number])
             if on_look is not None:
                 on_look(sum(map(len, wanted.values())))
             if not wanted:
                 return
             await self._sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 1.5, _LONGEST_PAUSE_SECONDS)
+
+    async def _ended_of(
+        self, batch: PendingBatch, wanted: dict[int, set[str]]
+    ) -> AsyncGenerator[BatchResult, None]:
+        """The results of a batch that has ended, which is then wanted no more."""
+        if not await self.has_ended(batch):
+            return
+        try:
+            async for result in self._read(batch, wanted[batch.number]):
+                yield result
+        except _NotOursError:
+            # Taken for the batch of a process that died. That one is looked for again.
+            await asyncio.to_thread(self._ledger.mistaken, batch.number)
+        else:
+            del wanted[batch.number]
 
     async def _turn(self) -> TextIOWrapper:
         while True:
@@ -196,6 +224,21 @@ class BatchRun:
         self, batch: PendingBatch, wanted: set[str]
     ) -> AsyncGenerator[BatchResult, None]:
         """The results of a batch that has ended, for the keys that are wanted; each key has one."""
+        try:
+            async for result in self._read(batch, wanted):
+                yield result
+        except _NotOursError:
+            for key in sorted(wanted):
+                yield BatchResult(custom_id=key, error=_no_result(batch))
+
+    async def _read(
+        self, batch: PendingBatch, wanted: set[str]
+    ) -> AsyncGenerator[BatchResult, None]:
+        """As `results_of`.
+
+        Raises:
+            _NotOursError: it has results, and none of what is wanted.
+        """
         left = set(wanted)
         failure: CallError | None = None
         for _ in range(_READ_AGAIN):
@@ -214,32 +257,53 @@ class BatchRun:
                 break
         if isinstance(failure, TransportError):
             raise failure
+        if failure is None and left == wanted:
+            raise _NotOursError
         for key in sorted(left):
             yield BatchResult(custom_id=key, error=failure or _no_result(batch))
 
     async def _settle_unknown(self) -> None:
         """Find out of every batch that was on its way when a process died whether it was accepted."""
-        pending = await asyncio.to_thread(self._ledger.pending, self._origin)
-        unknown = [batch for batch in pending if batch.batch_id is None]
-        if not unknown:
-            return
-        taken = {batch.batch_id for batch in pending}
-        recent = [status for status in await self._api.recent() if status.batch_id not in taken]
+        lost: list[PendingBatch] = []
+        for pause_seconds in (*_LOOKED_FOR_AGAIN_AFTER_SECONDS, None):
+            pending = await asyncio.to_thread(self._ledger.pending, self._origin)
+            unknown = [batch for batch in pending if batch.batch_id is None]
+            lost = await self._not_accepted(unknown) if unknown else []
+            newest = max((batch.created_at for batch in lost), default=0.0)
+            if pause_seconds is None or newest < self._wall_clock() - _ACCEPTED_WITHIN_SECONDS:
+                break
+            # Sent a moment ago, by a process that died since: it may be on its way yet.
+            await self._sleep(pause_seconds)
+        for batch in lost:
+            await asyncio.to_thread(self._ledger.drop, batch.number)
+
+    async def _not_accepted(self, unknown: Sequence[PendingBatch]) -> list[PendingBatch]:
+        """Those of ``unknown`` that the API does not have; of the others the id is noted.
+
+        A batch is known by its size and its time. Should it be somebody else's, its results say so: see `collect`.
+        """
+        taken = await asyncio.to_thread(self._ledger.known_ids, self._origin)
+        oldest = min(batch.created_at for batch in unknown) - _SKEW_SECONDS
+        listed = await self._api.created_since(oldest)
+        candidates = [status for status in listed if status.batch_id not in taken]
+        lost = []
         for batch in unknown:
-            found = next(
+            found = min(
                 (
                     status
-                    for status in reversed(recent)
+                    for status in candidates
                     if status.request_count == batch.request_count
                     and status.created_at >= batch.created_at - _SKEW_SECONDS
                 ),
-                None,
+                key=lambda status: abs(status.created_at - batch.created_at),
+                default=None,
             )
             if found is None:
-                await asyncio.to_thread(self._ledger.drop, batch.number)
+                lost.append(batch)
             else:
-                recent.remove(found)
+                candidates.remove(found)
                 await asyncio.to_thread(self._ledger.submitted, batch.number, found.batch_id)
+        return lost
 
     async def _send(self, batch: dict[str, bytes]) -> None:
         number = await asyncio.to_thread(
