@@ -41,7 +41,10 @@ def test_search_shows_the_best_first_with_its_score(cli: Cli) -> None:
     head, *lines = shown.out.splitlines()
     assert head.split()[:2] == ["score", "id"]
     assert [line.split()[1] for line in lines] == ["1"]
-    assert "query cache: miss; read 1 candidates of 2 records;" in shown.err
+    assert (
+        "query cache: miss, a command begins with an empty one; read 1 candidates of 2 records;"
+        in shown.err
+    )
     (found,) = cli("memory", "search", "alpha", "retrying payments", "--json").json
     assert found["task"] == "Review the retry loop of payments"
     assert 0 < found["score"] <= 1
@@ -61,7 +64,7 @@ def test_show_has_all_of_one(cli: Cli, project: Project) -> None:
 
 @pytest.mark.usefixtures("filled")
 def test_forget_removes_one(cli: Cli) -> None:
-    assert cli("memory", "forget", "2", "--yes").out == "1 memories removed.\n"
+    assert cli("memory", "forget", "2", "--yes").out == "1 memory removed.\n"
     assert [one["id"] for one in cli("memory", "list", "--json").json] == [3, 1]
 
 
@@ -93,7 +96,7 @@ def test_forget_all_removes_what_there_is_of_the_project(cli: Cli) -> None:
 def test_export_is_json_lines_the_oldest_first(cli: Cli, project: Project) -> None:
     assert [one["id"] for one in cli("memory", "export").json_lines] == [1, 2, 3]
     done = cli("memory", "export", "--agent", "beta", "--output", "out.jsonl")
-    assert done.err == "out.jsonl: 1 memories.\n"
+    assert done.err == "out.jsonl: 1 memory.\n"
     assert [one["id"] for one in project.lines("out.jsonl")] == [3]
     assert (project.root / "out.jsonl").stat().st_mode & 0o077 == 0
 

@@ -31,7 +31,7 @@ def test_summary_tells_what_was_run(cli: Cli) -> None:
     shown = cli("metrics", "summary")
     assert shown.code == 0
     assert "calls    3 in the last 7 d; 100% succeeded, 0 failed\n" in shown.out
-    assert "by the response cache: 1 answers, 33.3% of all" in shown.out
+    assert "by the response cache: 1 answer, 33.3% of all" in shown.out
     told = cli("metrics", "summary", "--json", "--since", "1h").json
     assert (told["calls"], told["cached"], told["calls_without_price"]) == (3, 1, 0)
     assert float(told["cost_usd"]) > 0
@@ -70,14 +70,14 @@ def test_single_calls_are_listed(cli: Cli) -> None:
     slow = cli("metrics", "slowest", "--limit", "2", "--json").json
     assert len(slow) == 2
     assert slow[0]["seconds"] >= slow[1]["seconds"]
-    assert cli("metrics", "failures").out == "No call failed in that time.\n"
+    assert cli("metrics", "failures").out == "No call failed in the last 7 d.\n"
 
 
 @pytest.mark.usefixtures("recorded")
 def test_explain_says_on_stderr_what_was_read(cli: Cli) -> None:
     shown = cli("metrics", "agents", "--explain", "--json")
     assert isinstance(shown.json, list)
-    assert shown.err.startswith("query cache: miss; read ")
+    assert shown.err.startswith("query cache: miss, a command begins with an empty one; read ")
 
 
 @pytest.mark.usefixtures("recorded")
@@ -103,7 +103,7 @@ def test_failures_name_their_kind(cli: Cli) -> None:
 
 def test_nothing_recorded_is_said_and_makes_nothing(cli: Cli, project: Project) -> None:
     for command in ("summary", "agents", "trends", "slowest"):
-        assert cli("metrics", command).out == "No calls were recorded in that time.\n"
+        assert cli("metrics", command).out == "No calls were recorded in the last 7 d.\n"
     assert cli("metrics", "export", "--format", "json").out == ""
     assert cli("metrics", "alerts", "--check").code == 0
     assert not (project.home / "state").exists()
@@ -147,6 +147,35 @@ def test_thresholds_come_from_claude_json(
     assert "metrics.alerts.p95_seconds: expected a number of 0 or more, or null" in failed.err
     checked = cli("config", "check").out
     assert "metrics.alerts.succes_rate: nothing reads this key; did you mean" in checked
+
+
+def test_calls_of_simulated_runs_are_pointed_at_where_there_are_no_others(cli: Cli) -> None:
+    assert cli("run", "agent", "alpha", "--task", "x", "--simulate").code == 0
+    said = "No calls of beta were recorded in the last 1 h."
+    assert cli("metrics", "agents", "--agent", "beta", "--since", "1h").out == (
+        f"{said} Those of --simulate lie apart: add --simulated.\n"
+    )
+    shown = cli("metrics", "agents", "--agent", "beta", "--since", "1h", "--simulated")
+    assert shown.out == f"{said}\n"
+
+
+def test_a_store_that_cannot_be_used_costs_a_run_one_warning_and_no_answer(
+    cli: Cli, project: Project
+) -> None:
+    folder = project.home / "state" / "claude-force"
+    folder.mkdir(parents=True)
+    (folder / "metrics.db").write_text("this is no database")
+    project.items({"task": "One"}, {"task": "Two"}, {"task": "Three"})
+    done = cli("run", "map", "alpha", "--items", "items.jsonl", "--out", "out.jsonl")
+    assert done.code == 0
+    assert [line for line in done.err.splitlines() if line.startswith("Warning: ")] == [
+        (
+            "Warning: metrics cannot be recorded; calls go on without them "
+            f"({str(folder / 'metrics.db')!r} was not written by claude-force; "
+            "move it away or name another folder)"
+        )
+    ]
+    assert all(line["ok"] for line in project.lines("out.jsonl"))
 
 
 def test_folder_that_is_not_there_is_3(cli: Cli) -> None:

@@ -12,6 +12,9 @@ from claude_force.cli.stderr import tell
 # What every record carries; anything else was given as a field.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+# The loggers of the parts that keep something on a disk or a server. Losing it costs no answer, so no error tells of it.
+_STORES: Final = ("cache", "storage", "resilience", "metrics", "memory", "assembly.remembering")
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, event, and the fields of the record."""
@@ -42,6 +45,16 @@ class TextFormatter(logging.Formatter):
         return f"{head} {fields}".rstrip()
 
 
+class WarningFormatter(logging.Formatter):
+    """A plain warning, with the reason where the record has one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        reason = getattr(record, "error", None)
+        because = f" ({reason})" if reason else ""
+        return f"Warning: {record.getMessage()}{because}"
+
+
 class StderrHandler(logging.Handler):
     """Prints a record on whatever stderr is at that moment."""
 
@@ -60,14 +73,14 @@ def start_logging(level: str, log_format: str) -> None:
 
 
 def show_warnings() -> None:
-    """Print what the cache, the storage and the limits warn about, where no log was asked for: a user has to know without it."""
+    """Print what the stores warn about, where no log was asked for: a user has to know without it."""
     logger = logging.getLogger("claude_force")
     if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
         return
-    for part in ("cache", "storage", "resilience"):
+    for part in _STORES:
         told = logging.getLogger(f"claude_force.{part}")
         if not told.handlers:
             handler = StderrHandler()
-            handler.setFormatter(logging.Formatter("Warning: %(message)s"))
+            handler.setFormatter(WarningFormatter())
             told.addHandler(handler)
             told.setLevel(logging.WARNING)

@@ -169,7 +169,7 @@ def forget(  # noqa: PLR0917 - as above
     if as_json:
         print_json({"removed": removed})
     else:
-        click.echo(f"{removed:,} memories removed.")
+        click.echo(f"{_memories(removed)} removed.")
 
 
 @memory.command()
@@ -193,7 +193,7 @@ def export(  # noqa: PLR0917 - as above
     with _opened(project, folder, simulated=simulated) as store:
         count = write_records(store.records(agent, all_projects=all_projects), output)
     if output is not None:
-        click.echo(f"{output}: {count:,} memories.", err=True)
+        click.echo(f"{output}: {_memories(count)}.", err=True)
 
 
 @contextmanager
@@ -229,7 +229,11 @@ def _what(
     if record_id is not None:
         return f"memory {record_id}"
     place = "every project" if all_projects else store.project
-    return f"{count:,} memories of {agent or 'all agents'} in {place}"
+    return f"{_memories(count)} of {agent or 'all agents'} in {place}"
+
+
+def _memories(count: int) -> str:
+    return "1 memory" if count == 1 else f"{count:,} memories"
 
 
 def _nothing(store: MemoryStore, agent: str | None, *, all_projects: bool) -> str:
@@ -247,8 +251,10 @@ def _no_such(record_id: int) -> InputError:
 
 def _tell_how(explanation: Explanation, *, explain: bool) -> None:
     if explain:
+        # The cache is one of a process, and this one began with the command.
+        found = "hit" if explanation.hit else "miss, a command begins with an empty one"
         click.echo(
-            f"query cache: {'hit' if explanation.hit else 'miss'}; read {explanation.read}; "
+            f"query cache: {found}; read {explanation.read}; "
             f"{explanation.seconds * 1000:.1f} ms; version {explanation.version}",
             err=True,
         )

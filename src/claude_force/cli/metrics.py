@@ -11,6 +11,7 @@ from claude_force.cli.durations import age
 from claude_force.cli.metrics_export import export
 from claude_force.cli.metrics_options import (
     metrics_path,
+    nothing_recorded,
     opened,
     place_options,
     query_options,
@@ -62,6 +63,8 @@ def summary(  # noqa: PLR0917 - click passes options by name
                 "saved_by_prompt_cache_usd": f"{saved:f}",
             }
         )
+    elif not totals.calls:
+        click.echo(nothing_recorded(since, agent, folder, simulated=simulated))
     else:
         print_summary(
             totals,
@@ -140,6 +143,8 @@ def slowest(  # noqa: PLR0917 - click passes options by name
         answer = reader.slowest(since, limit=limit, agent=agent)
     if as_json:
         print_json([row_json(call) for call in answer.value])
+    elif not answer.value:
+        click.echo(nothing_recorded(since, agent, folder, simulated=simulated))
     else:
         print_calls(answer.value)
     tell_how(answer, explain=explain)
@@ -176,7 +181,7 @@ def failures(  # noqa: PLR0917 - as above
         ]
         print_json({"counts": kinds, "last": [row_json(call) for call in answer.value]})
     elif not counts.value:
-        click.echo("No call failed in that time.")
+        click.echo(f"No call failed in the last {age(since)}.")
     else:
         print_failure_counts(counts.value)
         click.echo()
@@ -230,6 +235,8 @@ def _show(  # noqa: PLR0917 - as above
     groups = answer.value
     if as_json:
         print_json([group_json(group) for group in groups])
+    elif not groups:
+        click.echo(nothing_recorded(since, agent, folder, simulated=simulated))
     else:
         print_groups(head, groups, [name(group) for group in groups])
     tell_how(answer, explain=explain)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from claude_force.agents.cleaning import clean_text
 from claude_force.assembly.lookup import state_folder
 from claude_force.assembly.metering import METRICS_FILE, open_metrics
-from claude_force.cli.durations import Duration
+from claude_force.cli.durations import Duration, age
 from claude_force.cli.options import apply, json_option
 from claude_force.config.environment import read_environment
 from claude_force.domain.errors import InputError
@@ -74,12 +75,24 @@ def opened(folder: Path | None, *, simulated: bool) -> Iterator[MetricsReader]:
         reader.close()
 
 
+def nothing_recorded(
+    since: float, agent: str | None, folder: Path | None, *, simulated: bool
+) -> str:
+    """What is said in place of an empty table, with what to try next."""
+    whose = "" if agent is None else f" of {clean_text(agent)}"
+    said = f"No calls{whose} were recorded in the last {age(since)}."
+    apart = folder is None and not simulated and metrics_path(None, simulated=True).exists()
+    return f"{said} Those of --simulate lie apart: add --simulated." if apart else said
+
+
 def tell_how(answer: Answer[Any], *, explain: bool) -> None:
     """How a result came about, on stderr."""
     if explain:
         how = answer.explanation
+        # The cache is one of a process, and this one began with the command.
+        found = "hit" if how.hit else "miss, a command begins with an empty one"
         click.echo(
-            f"query cache: {'hit' if how.hit else 'miss'}; read {how.read}; {how.seconds * 1000:.1f} ms; "
+            f"query cache: {found}; read {how.read}; {how.seconds * 1000:.1f} ms; "
             f"version {how.version}",
             err=True,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from claude_force.cli.durations import age
-from claude_force.cli.metrics_options import opened, query_options, tell_how
+from claude_force.cli.metrics_options import nothing_recorded, opened, query_options, tell_how
 from claude_force.cli.render import dollars, print_json
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def savings(  # noqa: PLR0917 - click passes options by name
     if as_json:
         began = None if answer.since is None else answer.since.isoformat()
         print_json({"since": began, **savings_json(answer.value)})
+    elif not answer.value.calls:
+        click.echo(nothing_recorded(since, agent, folder, simulated=simulated))
     else:
         _print(answer.value, since=age(since))
     tell_how(answer, explain=explain)
@@ -56,12 +58,11 @@ def savings_json(found: Savings) -> dict[str, object]:
 
 
 def _print(found: Savings, *, since: str) -> None:
-    from claude_force.cli.metrics_tables import NOTHING
-
-    if not found.calls:
-        click.echo(NOTHING)
-        return
-    _line("asked plainly", found.naive_usd, f"{found.calls:,} calls in the last {since}")
+    _line(
+        "asked plainly",
+        found.naive_usd,
+        f"{found.calls:,} {'call' if found.calls == 1 else 'calls'} in the last {since}",
+    )
     for name, saved in found.lines.items():
         _line(name, -saved, _share(-saved, found.naive_usd))
     _line("paid", found.actual_usd, _share(found.actual_usd, found.naive_usd))

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from claude_force.metrics.queries import FailureCount, Group, Totals
     from claude_force.metrics.rows import CallRow
 
-NOTHING: Final = "No calls were recorded in that time."
 # A name that is longer is cut: the figures behind it are what the table is for.
 _LONGEST_NAME: Final = 40
 _HEAD: Final = (
@@ -48,18 +47,12 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, names: in
 
 def print_groups(head: str, groups: Sequence[Group], names: Sequence[str]) -> None:
     """One line for each group."""
-    if not groups:
-        click.echo(NOTHING)
-        return
     rows = [(name, *_figures(group.totals)) for name, group in zip(names, groups, strict=True)]
     print_table((head, *_HEAD), rows)
 
 
 def print_summary(totals: Totals, *, since: str, prompt_cache_usd: str | None) -> None:
     """Everything in a few lines."""
-    if not totals.calls:
-        click.echo(NOTHING)
-        return
     retries = f", {totals.retries:,} retries" if totals.retries else ""
     click.echo(
         f"calls    {totals.calls:,} {since}; {percent(totals.success_rate)} succeeded, "
@@ -75,7 +68,7 @@ def print_summary(totals: Totals, *, since: str, prompt_cache_usd: str | None) -
     )
     click.echo(f"cost     {cost(totals)}")
     click.echo(
-        f"saved    {dollars(totals.saved_usd)} by the response cache: {totals.cached:,} answers, "
+        f"saved    {dollars(totals.saved_usd)} by the response cache: {totals.cached:,} {'answer' if totals.cached == 1 else 'answers'}, "
         f"{percent(totals.hit_rate)} of all"
     )
     if prompt_cache_usd is not None:
@@ -84,9 +77,6 @@ def print_summary(totals: Totals, *, since: str, prompt_cache_usd: str | None) -
 
 def print_calls(calls: Sequence[CallRow]) -> None:
     """Single calls, one a line."""
-    if not calls:
-        click.echo(NOTHING)
-        return
     rows = [
         (
             moment(call.ended_at),
@@ -100,7 +90,7 @@ def print_calls(calls: Sequence[CallRow]) -> None:
         )
         for call in calls
     ]
-    head = ("ended (UTC)", "agent", "model", "outcome", "call", "seconds", "attempts", "cost")
+    head = ("ended (UTC)", "agent", "model", "outcome", "call", "took", "attempts", "cost")
     print_table(head, rows, names=5)
 
 
@@ -117,7 +107,8 @@ def print_alerts(alerts: Sequence[Alert]) -> None:
     """Every rule, those that fire first."""
     words = {"firing": "FIRING", "ok": "ok", "quiet": "too little data"}
     for alert in sorted(alerts, key=lambda alert: alert.state != "firing"):
-        line = f"{words[alert.state]:15}  {alert.rule:18}  {alert.text}; {alert.calls:,} calls"
+        calls = "1 call" if alert.calls == 1 else f"{alert.calls:,} calls"
+        line = f"{words[alert.state]:15}  {alert.rule:18}  {alert.text}; {calls}"
         click.echo(clean_text(line))
 
 
@@ -168,7 +159,8 @@ def cost(totals: Totals) -> str:
     """Dollars, and how many calls are not in them."""
     if not totals.unpriced:
         return dollars(totals.cost_usd)
-    return f"{dollars(totals.cost_usd)} and {totals.unpriced:,} calls whose price is unknown"
+    calls = "1 call" if totals.unpriced == 1 else f"{totals.unpriced:,} calls"
+    return f"{dollars(totals.cost_usd)} and {calls} whose price is unknown"
 
 
 def seconds(value: float | None) -> str:

@@ -92,7 +92,9 @@ def _error_rate(observed: Observed, threshold: float, fired: bool) -> Alert:  # 
         value=rate,
         threshold=threshold,
         calls=totals.calls,
-        text=f"{_percent(rate)} of the calls of 5 minutes failed (more than {threshold:.0%} fires)",
+        text="no call in 5 minutes"
+        if rate is None
+        else f"{rate:.1%} of the calls of 5 minutes failed (more than {threshold:.0%} fires)",
     )
 
 
@@ -105,7 +107,9 @@ def _success_rate(observed: Observed, threshold: float, fired: bool) -> Alert:  
         value=rate,
         threshold=threshold,
         calls=totals.calls,
-        text=f"{_percent(rate)} of the calls of 24 hours succeeded (less than {threshold:.0%} fires)",
+        text="no call in 24 hours"
+        if rate is None
+        else f"{rate:.1%} of the calls of 24 hours succeeded (less than {threshold:.0%} fires)",
     )
 
 
@@ -119,7 +123,9 @@ def _p95(observed: Observed, threshold: float, fired: bool) -> Alert:  # noqa: F
         value=value,
         threshold=threshold,
         calls=calls,
-        text=f"95 % of the answers of an hour took at most {_seconds(value)} (more than {threshold:g} s fires)",
+        text="no answer of the API in an hour"
+        if value is None
+        else f"95% of the answers of an hour took at most {value:.1f} s (more than {threshold:g} s fires)",
     )
 
 
@@ -158,7 +164,9 @@ def _regression(observed: Observed, threshold: float, fired: bool) -> Alert:  # 
         value=value,
         threshold=threshold,
         calls=totals.calls - totals.failures - totals.cached,
-        text=f"half of the answers of 24 hours took at most {_seconds(median)}, {said} (more than {threshold:+.0%} fires)",
+        text="no answer of the API in 24 hours"
+        if median is None
+        else f"half of the answers of 24 hours took at most {median:.1f} s, {said} (more than {threshold:+.0%} fires)",
     )
 
 
@@ -181,7 +189,9 @@ def _cache_misses(observed: Observed, threshold: float, fired: bool) -> Alert:  
         value=value,
         threshold=threshold,
         calls=answered,
-        text=f"{_percent(value)} of the answers of 24 hours were not in the cache "
+        text="no answer in 24 hours"
+        if value is None
+        else f"{value:.1%} of the answers of 24 hours were not in the cache "
         f"(more than {threshold:.0%} fires, where fewer are usual)",
     )
 
@@ -233,11 +243,3 @@ def _failure_rate(totals: Totals) -> float | None:
 
 def _miss_rate(totals: Totals) -> float | None:
     return None if totals.hit_rate is None else 1 - totals.hit_rate
-
-
-def _percent(share: float | None) -> str:
-    return "none" if share is None else f"{share:.1%}"
-
-
-def _seconds(value: float | None) -> str:
-    return "none" if value is None else f"{value:.1f} s"

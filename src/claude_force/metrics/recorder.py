@@ -88,6 +88,7 @@ class Recorder:
         self._first_text: dict[str, float] = {}
         self._dropped = 0
         self._closed = False
+        self._told_lost = False
         self._log: RowLog | None = None
         self._thread: Thread | None = None
         self._start_threading()
@@ -138,6 +139,7 @@ class Recorder:
             self._drain()
             if self._log is not None:
                 self._log.close()
+            self._tell_lost()
         with self._waking:
             thread = self._thread
         if thread is not None and thread is not current_thread():
@@ -158,6 +160,14 @@ class Recorder:
         log = self._log
         written, lost = (0, 0) if log is None else (log.written, log.lost)
         return RecorderStats(written=written, lost=lost + self._dropped)
+
+    def _tell_lost(self) -> None:
+        lost = self.stats().lost
+        if lost and not self._told_lost:
+            self._told_lost = True
+            import logging  # noqa: PLC0415 - see the top of the module
+
+            logging.getLogger(__name__).info("calls were not recorded", extra={"calls": lost})
 
     def _forget_oldest(self) -> None:
         call_id = next(iter(self._began))
