@@ -54,6 +54,8 @@ SECRETS = {
     "atlassian": f"ATATT3{A36}",
     "telegram": f"123456789:AA{A36[:33]}",
     "jwt": f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.{A36}",
+    "supabase": f"sbp_{HEX32}01234567",
+    "doppler": f"dp.pt.{A36}abcdefg",
     "age": "AGE-SECRET-KEY-1" + "QQPQ3GTZ6JDGPQ" * 4,
     "random base64": "kJ8f/2Lq9+ZtRw4vXc7bNm1aSd5gHj3Q",
     "random hex": f"{HEX32}fedcba9876543210",
@@ -116,6 +118,13 @@ def test_a_key_of_a_known_form_is_taken_out(text: str, secret: str) -> None:
         ('DB_PASSWORD_FILE="hunter two"', "hunter two"),
         ("password: mypassword", "mypassword"),
         ("connect(password='hunter', user='bob')", "hunter"),
+        ("mysql -u root -phunter22 shop", "hunter22"),
+        ("sshpass -p hunter22 ssh db", "hunter22"),
+        ("docker login -u bob -p hunter22", "hunter22"),
+        ("machine db.example login bob password hunter22", "hunter22"),
+        ("Passwort: hunter22", "hunter22"),
+        ("contraseña = hunter22", "hunter22"),
+        ("密码：hunter22", "hunter22"),  # noqa: RUF001 - the colon of that script
     ],
 )
 def test_a_value_beside_a_name_of_a_secret_is_taken_out(text: str, secret: str) -> None:
@@ -176,7 +185,7 @@ def test_a_key_set_off_by_spaces_is_found_in_any_text(before: str, secret: str, 
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "password=", "-", "eyJ", "://a:", "A1b2", " ", "cookie: ;", "sk-"]
+    "unit", ["a", "password=", "-", "eyJ", "://a:", "A1b2", " ", "cookie: ;", "sk-", "mysql "]
 )
 def test_time_does_not_explode_with_hostile_text(unit: str) -> None:
     began = time.process_time()

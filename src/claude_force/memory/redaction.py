@@ -4,6 +4,9 @@ Every rule names what it is for. Rules of a known form (a vendor's prefix) come 
 beside the value (``password = …``), then values that look drawn at random. What is taken out leaves a mark,
 ``[redacted: kind]``, so that a reader knows that something was there. Leaning to too much: a redacted commit id costs a
 word of a memory, a kept key costs an account.
+
+The rules are our own: detect-secrets, the one that is kept up, is made for lines of code in a commit. It says that a line
+has a secret and not where, knows no private key over several lines and few of today's vendors, and brings an HTTP client.
 """
 
 from __future__ import annotations

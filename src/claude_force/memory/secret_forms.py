@@ -114,6 +114,11 @@ FORMS: Final = (
         r"\bNR(?:AK|JS|II|RA)-[A-Za-z0-9-]{20,}",
     ),
     ("atlassian token", ("atatt3", "atbb"), r"\bATATT3[A-Za-z0-9_=-]{20,}|\bATBB[A-Za-z0-9]{20,}"),
+    (
+        "api key",
+        ("sbp_", "dp."),
+        r"\bsbp_[0-9a-f]{40}\b|\bdp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{40,}",
+    ),
     ("age key", ("age-secret-key",), r"\bAGE-SECRET-KEY-1[0-9A-Z]{50,}"),
     ("ibm key", ("p-",), r"\bp-[A-Za-z0-9]{8}-[0-9a-f-]{36}-[A-Za-z0-9]{20,}"),
     ("signed token", ("eyj",), r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)?"),
@@ -143,6 +148,16 @@ FORMS: Final = (
         ("-u", "--user", "--pass", "--token", "--secret", "--api"),
         r"(?P<kept>(?:^|\s)(?:-u|--user|--password|--passwd|--token|--secret|--api-key|--apikey|--pass)[= ]\s*[\"']?)(?!\[redacted)[^\s\"']{4,}",
     ),
+    (
+        "password",
+        ("mysql", "mariadb", "sshpass", " login "),
+        r"(?P<kept>\b(?:mysql\w*|mariadb[\w-]*|sshpass|(?:docker|podman|helm registry) login)\b[^\n]{0,200}?\s-p\s*[\"']?)(?!\[redacted)[^\s\"']{4,}",
+    ),
+    (
+        "password",
+        ("machine",),
+        r"(?P<kept>\bmachine\s+\S+\s+login\s+\S+\s+password\s+)(?!\[redacted)\S{4,}",
+    ),
     ("password", ("identified by",), r"(?P<kept>\bIDENTIFIED BY\s+[\"'])[^\"'\n]{2,}"),
 )
 # What stands beside a secret: the last part of a name, as in `db_password`, `STRIPE_SECRET`, `clientSecret`, `apiKey`.
@@ -150,12 +165,14 @@ _NAMES: Final = (
     r"pass(?:word|wd|phrase|code)|pwd|secret|token|credentials?|api[ _-]?key|access[ _-]?key|"
     r"secret[ _-]?key|private[ _-]?key|signing[ _-]?key|encryption[ _-]?key|account[ _-]?key|auth[ _-]?key|"
     r"session[ _-]?(?:id|key)|connection[ _-]?string|master[ _-]?key|license[ _-]?key|(?:mfa|recovery)[ _-]?code|"
+    # The same word in the languages that most people ask in.
+    r"passwort|kennwort|mot de passe|contrase[ñn]a|senha|wachtwoord|has[łl]o|пароль|密码|パスワード|"
     r"(?:(?<![a-z])(?:pass|cred|salt|otp|pin|auth))"
 )
 # `name = value`, `"name": "value"`, `name is value`, `<name>value</name>`.
 NAMED: Final = (
     rf"(?P<kept>(?P<name>(?:\b|_|(?<=[a-z]))(?:{_NAMES}))(?P<more>_[a-z0-9_]{{1,16}}|\d{{1,3}})?[\"'`\]]*\s*"
-    r"(?:[:=]{1,3}>?|=>|\bis\b|\bwas\b|>)\s*)"
+    r"(?:[:=\uff1a]{1,3}>?|=>|\bis\b|\bwas\b|>)\s*)"
     r"(?P<value>\"(?:[^\"\\\n]|\\.){3,}\"|'(?:[^'\\\n]|\\.){3,}'|`[^`\n]{3,}`|[^\s\"'`,;(){}<>\[\]]{4,}(?P<call>\()?)"
 )
 # Values that name a secret without being one.
