@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -305,6 +306,42 @@ def test_several_processes_lose_nothing(store_path: Path, request: pytest.Fixtur
     with closing(MetricsReader(store_path)) as reader:
         totals = reader.summary().value.totals
         assert (totals.calls, totals.cost_usd) == (1200, 1200 * Decimal("0.00123"))
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[2]]
+from test_recorder import result
+from claude_force.domain.events import CallFinished
+from claude_force.metrics.recorder import Recorder
+recorder = Recorder(Path(sys.argv[1]))
+for number in range(500):
+    recorder(CallFinished(f"early-{number}", result()))
+recorder.flush()
+for number in range(500):
+    recorder(CallFinished(f"late-{number}", result()))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_loses_at_most_what_was_not_flushed(
+    store_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = str(request.path.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(store_path), folder], timeout=60, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    kept = [row.call_id for row in rows_of(store_path)]
+    assert {f"early-{number}" for number in range(500)} <= set(kept)
+    # Rows and their roll-ups are of one transaction.
+    with closing(MetricsReader(store_path)) as reader:
+        assert reader.summary().value.totals.calls == len(kept)
+    after = Recorder(store_path)
+    after(CallFinished("next", result()))
+    after.close()
+    assert [row.call_id for row in rows_of(store_path)] == [*kept, "next"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
