@@ -73,6 +73,7 @@ def test_forget_asks_before_it_removes(cli: Cli, process: Process) -> None:
     refused = process("memory", "forget", "--agent", "alpha", stdin="n\n")
     assert refused.code == 130
     assert "Forget 2 memories of alpha in " in refused.err
+    assert refused.err.endswith("Nothing was forgotten.\n")
     assert len(cli("memory", "list", "--json").json) == 3
     unanswered = process("memory", "forget", "--all", stdin="")
     assert unanswered.code == 130

@@ -71,11 +71,13 @@ def list_(  # noqa: PLR0917 - click passes options by name
     elif answer.value:
         print_records(answer.value, with_project=all_projects)
     else:
-        click.echo(_nothing(store, agent, all_projects=all_projects))
+        click.echo(
+            _nothing(store, agent, all_projects=all_projects) + _apart(folder, simulated=simulated)
+        )
     _tell_how(answer.explanation, explain=explain)
 
 
-@memory.command()
+@memory.command(short_help="Show what AGENT remembers that fits QUERY.")
 @click.argument("agent")
 @click.argument("query")
 @_limit
@@ -104,7 +106,10 @@ def search(  # noqa: PLR0917 - as above
     elif answer.value:
         print_found(answer.value)
     else:
-        click.echo(f"{agent} remembers nothing of {store.project} that fits.")
+        click.echo(
+            f"{agent} remembers nothing of {store.project} that fits."
+            + _apart(folder, simulated=simulated)
+        )
     _tell_how(answer.explanation, explain=explain)
 
 
@@ -128,7 +133,7 @@ def show(
         print_record(record)
 
 
-@memory.command()
+@memory.command(short_help="Remove one, those of an agent, or all, for good.")
 @click.argument("record_id", metavar="[ID]", type=int, required=False)
 @click.option("--agent", metavar="NAME", help="All that this agent remembers of the project.")
 @click.option("--all", "everything", is_flag=True, help="All that is remembered of the project.")
@@ -159,7 +164,8 @@ def forget(  # noqa: PLR0917 - as above
         count = 1 if record_id is not None else _count(store, agent, all_projects=all_projects)
         what = _what(store, count, record_id, agent, all_projects=all_projects)
         if count and not (yes or click.confirm(f"Forget {what}?", err=True)):
-            raise click.Abort
+            click.echo("Nothing was forgotten.", err=True)
+            raise click.exceptions.Exit(130)
         if record_id is not None:
             removed = int(store.forget(record_id))
         elif agent is not None:
@@ -241,6 +247,17 @@ def _nothing(store: MemoryStore, agent: str | None, *, all_projects: bool) -> st
     remembers = "remembers nothing" if agent else "remembers anything"
     place = "" if all_projects else f" of {store.project}"
     return f"{whose} {remembers}{place}. Run one with --memory."
+
+
+def _apart(folder: Path | None, *, simulated: bool) -> str:
+    from claude_force.assembly.lookup import state_folder
+    from claude_force.assembly.remembering import MEMORY_FILE
+    from claude_force.config.environment import read_environment
+
+    if folder is not None or simulated:
+        return ""
+    other = state_folder(read_environment(), simulated=True) / MEMORY_FILE
+    return " That of --simulate lies apart: add --simulated." if other.exists() else ""
 
 
 def _no_such(record_id: int) -> InputError:
