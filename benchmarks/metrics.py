@@ -262,6 +262,10 @@ def main() -> None:
         "--without-rivals", action="store_true", help="where .venv-rivals is not installed"
     )
     arguments = parser.parse_args()
+    if not (arguments.without_rivals or RIVALS_PYTHON.exists()):
+        parser.error(
+            "the rivals are not installed; `benchmarks/run metrics` does that, or say --without-rivals"
+        )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = [*recording(folder, arguments.rounds), *writing(folder, min(arguments.rounds, 3))]
