@@ -329,5 +329,5 @@ def test_command_shows_lines_that_add_up(cli: Cli) -> None:
     # Two of the four answers came from the cache, and all cost about the same.
     assert 0.45 < told["saved_share"] < 0.55
     assert cli("metrics", "savings", "--agent", "nobody").out == (
-        "No calls were recorded in the last 7 d.\n"
+        "No calls of nobody were recorded in the last 7 d.\n"
     )

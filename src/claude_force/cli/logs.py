@@ -12,8 +12,8 @@ from claude_force.cli.stderr import tell
 # What every record carries; anything else was given as a field.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-# The loggers of the parts that keep something on a disk or a server. Losing it costs no answer, so no error tells of it.
-_STORES: Final = ("cache", "storage", "resilience", "metrics", "memory", "assembly.remembering")
+# The loggers of the parts that keep or share something. Losing that costs no answer, so no error tells of it.
+_PARTS: Final = ("cache", "storage", "resilience", "metrics", "memory", "assembly.remembering")
 
 
 class JsonFormatter(logging.Formatter):
@@ -73,11 +73,11 @@ def start_logging(level: str, log_format: str) -> None:
 
 
 def show_warnings() -> None:
-    """Print what the stores warn about, where no log was asked for: a user has to know without it."""
+    """Print what stores and limits warn about, where no log was asked for: a user has to know without it."""
     logger = logging.getLogger("claude_force")
     if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
         return
-    for part in _STORES:
+    for part in _PARTS:
         told = logging.getLogger(f"claude_force.{part}")
         if not told.handlers:
             handler = StderrHandler()
