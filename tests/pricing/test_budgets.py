@@ -18,6 +18,7 @@ from claude_force.domain.errors import BudgetExceededError, InputError
 from claude_force.domain.messages import CallContext, Message, MessageRequest, TextBlock
 from claude_force.domain.tokens import estimate_tokens
 from claude_force.domain.usage import Usage
+from claude_force.pricing.budget_queue import BudgetQueue
 from claude_force.pricing.budgets import Account, Budget, BudgetLedger, Reservation
 from claude_force.pricing.catalogue import PriceCatalogue
 from claude_force.pricing.day_ledger import DayLedger, day_of
@@ -283,3 +284,12 @@ def test_without_a_budget_nothing_is_priced() -> None:
 def test_an_amount_that_is_no_budget_is_refused(amount: str) -> None:
     with pytest.raises(ValueError, match="is none; give 0 or more"):
         Budget("run", "", Decimal(amount))
+
+
+def test_a_queue_keeps_no_account_of_what_has_ended() -> None:
+    queue = BudgetQueue()
+    for amount in (Decimal(0), Decimal(0), Decimal("1.50"), Decimal("0.25")):
+        queue.hold([RUN.key], amount)
+    for amount in (Decimal(0), Decimal("1.50"), Decimal("0.25"), Decimal(0)):
+        queue.settled([RUN.key], amount)
+    assert vars(queue)["_held"] == {}

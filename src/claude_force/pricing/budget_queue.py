@@ -145,13 +145,16 @@ class BudgetQueue:
             self._let_next_go(place.key)
 
     def _give_back(self, keys: Iterable[BudgetKey], amount_usd: Decimal) -> None:
+        held = self._held
         for key in keys:
-            left = self._held[key] - amount_usd
+            left = held.get(key, ZERO) - amount_usd
             if left:
-                self._held[key] = left
+                held[key] = left
             else:
-                del self._held[key]
-            self._let_next_go(key)
+                # Several that hold nothing, of a free model, are forgotten by the first of them.
+                held.pop(key, None)
+            if self._waiting:
+                self._let_next_go(key)
 
     def _let_next_go(self, key: BudgetKey | None) -> None:
         waiting = None if key is None else self._waiting.get(key)

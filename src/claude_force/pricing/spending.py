@@ -23,7 +23,7 @@ from claude_force.pricing.day_ledger import DayAccounts, day_of
 from claude_force.pricing.worst_case import worst_case_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
@@ -63,8 +63,9 @@ class SpendingReservation:
 
     own: Reservation
     day: Reservation | None = None
-    # It ends within minutes, so that others may wait for it.
-    ends_soon: bool = False
+    # Budgets in whose queue others may wait for its end; empty where it does not end soon.
+    keys: tuple[BudgetKey, ...] = ()
+    day_keys: tuple[BudgetKey, ...] = ()
 
 
 class Spending:
@@ -153,10 +154,12 @@ class Spending:
         if per_call is not None and worst is not None and spent_usd:
             check_fits(Budget("call", "", per_call), Account(spent_usd=spent_usd), worst)
         own = self.ledger.reserve(worst, budgets, model=request.model)
+        keys: tuple[BudgetKey, ...] = ()
         if ends_soon:
-            self._queue.hold(_keys(own), own.amount_usd)
+            keys = _keys(budgets)
+            self._queue.hold(keys, own.amount_usd)
         if per_day is None or worst is None or self._day_ledger is None:
-            return SpendingReservation(own, ends_soon=ends_soon)
+            return SpendingReservation(own, None, keys)
         day: Reservation | None = None
         try:
             # Shielded: a reservation that is made although nobody waits for it any more has to be found again.
@@ -167,12 +170,13 @@ class Spending:
         finally:
             if day is None:
                 self.ledger.settle(own, _ZERO)
-                if ends_soon:
-                    self._queue.withdrawn(_keys(own), own.amount_usd)
+                self._queue.withdrawn(keys, own.amount_usd)
                 making.add_done_callback(self._undo)
+        day_keys: tuple[BudgetKey, ...] = ()
         if ends_soon:
-            self._queue.hold(_keys(day), day.amount_usd)
-        return SpendingReservation(own, day, ends_soon)
+            day_keys = _keys(day.budgets)
+            self._queue.hold(day_keys, day.amount_usd)
+        return SpendingReservation(own, day, keys, day_keys)
 
     async def settle(self, reservation: SpendingReservation, actual_usd: Decimal | None) -> None:
         """Put what the request really cost in the place of its reservation.
@@ -182,18 +186,19 @@ class Spending:
         Raises:
             StorageError: the ledger of the day cannot be used.
         """
-        ends_soon, reservation.ends_soon = reservation.ends_soon, False
         self.ledger.settle(reservation.own, actual_usd)
-        if ends_soon:
-            self._queue.settled(_keys(reservation.own), reservation.own.amount_usd)
+        keys, reservation.keys = reservation.keys, ()
+        if keys:
+            self._queue.settled(keys, reservation.own.amount_usd)
         if reservation.day is not None and self._day_ledger is not None:
             # Shielded: settling has to happen also when the caller is cancelled.
             settling = asyncio.ensure_future(
                 asyncio.to_thread(self._day_ledger.settle, reservation.day, actual_usd)
             )
-            if ends_soon:
-                keys, amount = _keys(reservation.day), reservation.day.amount_usd
-                settling.add_done_callback(lambda _: self._queue.settled(keys, amount))
+            day_keys, reservation.day_keys = reservation.day_keys, ()
+            if day_keys:
+                amount = reservation.day.amount_usd
+                settling.add_done_callback(lambda _: self._queue.settled(day_keys, amount))
             await asyncio.shield(settling)
 
     def budgets_of(self, request: MessageRequest) -> tuple[Budget, ...]:
@@ -231,6 +236,6 @@ class Spending:
             )
 
 
-def _keys(reservation: Reservation) -> tuple[BudgetKey, ...]:
+def _keys(budgets: Sequence[Budget]) -> tuple[BudgetKey, ...]:
     """What others may wait for; a budget of a call holds nothing that another one could use."""
-    return tuple(budget.key for budget in reservation.budgets if budget.scope != "call")
+    return tuple([budget.key for budget in budgets if budget.scope != "call"])
