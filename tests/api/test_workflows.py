@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from claude_force import (
     Attachment,
+    BudgetExceededError,
     CallFinished,
     CallStarted,
+    CallTimeoutError,
     Event,
     IncompleteAnswerError,
     SpendLimitError,
@@ -24,7 +27,7 @@ from claude_force.simulator import Fault, FaultKind, Latency, Scenario, Simulato
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.conftest import MakeAsync, Project
+    from tests.conftest import MakeAsync, MakeBlocking, Project
 
 REVIEW: dict[str, Any] = {
     "steps": [
@@ -239,3 +242,71 @@ def test_wide_workflow_of_500_real_calls_leaves_no_connection_behind(
     assert run(make_force, {"steps": steps}, cache=_no_cache()).ok
     assert simulator.stats.answers == 500
     until(lambda: simulator.stats.open_connections == 0)
+
+
+def test_model_effort_and_max_tokens_of_a_step_are_sent(
+    make_blocking: MakeBlocking, simulator: SimulatorThread
+) -> None:
+    step = {"id": "a", "agent": "alpha", "model": "haiku", "effort": "low", "max_tokens": 77}
+    with make_blocking(enable_cache=False) as force:
+        assert force.execute_workflow({"steps": [step]}, "x").ok
+    (request,) = simulator.requests
+    assert request.body["model"].startswith("claude-haiku-")
+    assert request.body["max_tokens"] == 77
+    assert request.body["output_config"]["effort"] == "low"
+
+
+def test_a_step_without_the_cache_is_asked_each_time(
+    make_blocking: MakeBlocking, tasks_sent: Callable[[], list[str]]
+) -> None:
+    steps = [
+        {"id": "held", "agent": "alpha", "task": "held"},
+        {"id": "fresh", "agent": "alpha", "task": "fresh", "cache": False},
+    ]
+    with make_blocking() as force:
+        for _ in range(2):
+            assert force.execute_workflow({"steps": steps}).ok
+    assert sorted(tasks_sent()) == ["fresh", "fresh", "held"]
+
+
+def test_the_deadline_of_a_step_fails_it_alone(
+    make_blocking: MakeBlocking, simulator: SimulatorThread
+) -> None:
+    simulator.queue_fault(Fault(kind=FaultKind.STALL, match="hangs"))
+    steps = [
+        {"id": "hangs", "agent": "alpha", "task": "hangs", "timeout_seconds": 0.2},
+        {"id": "beside", "agent": "beta", "task": "beside"},
+    ]
+    with make_blocking(enable_cache=False) as force:
+        run = force.execute_workflow({"steps": steps})
+    assert isinstance(run.steps["hangs"].error, CallTimeoutError)
+    assert run.steps["beside"].state == "succeeded"
+
+
+def test_the_budget_of_a_step_bounds_its_items_and_nothing_else(
+    make_blocking: MakeBlocking,
+) -> None:
+    steps = [
+        {
+            "id": "bounded",
+            "agent": "alpha",
+            "task": "Look at {{ item }}.",
+            "for_each": list(range(4)),
+            "max_parallel": 1,
+            "max_tokens": 1000,
+            # One call reserves 1.1 cents and costs 0.2, so the last one does not fit any more.
+            "budget_usd": "0.0155",
+        },
+        {"id": "beside", "agent": "beta", "task": "beside"},
+        {"id": "behind", "agent": "beta", "task": "behind", "needs": ["beside"]},
+    ]
+    with make_blocking(enable_cache=False) as force:
+        run = force.execute_workflow({"steps": steps})
+    bounded = run.steps["bounded"]
+    ended = [item.error is None for item in bounded.items]
+    assert ended == sorted(ended, reverse=True)
+    assert 0 < sum(ended) < 4
+    assert isinstance(bounded.items[-1].error, BudgetExceededError)
+    assert bounded.cost_usd is not None
+    assert bounded.cost_usd <= Decimal("0.0155")
+    assert run.steps["behind"].state == "succeeded"

@@ -82,7 +82,7 @@ class StepRecord:
     error_message: str | None = None
     # Why it was skipped.
     reason: str | None = None
-    # What steps behind it get; None unless it succeeded.
+    # What steps behind it get; None where that is nothing.
     text: str | None = None
     # In the order in which they ended.
     calls: tuple[CallRecord, ...] = ()
