@@ -30,6 +30,7 @@ from claude_force.domain.events import (
     EventListener,
     TextDelta,
 )
+from claude_force.domain.messages import CallContext
 from claude_force.domain.usage import Usage
 from claude_force.provider.resilient import ResilientClient
 from claude_force.resilience.breaker import BreakerPolicy
@@ -285,6 +286,27 @@ def test_stopped_run_ends_the_wait_for_a_retry_and_keeps_what_was_lost(lab: Any,
     assert isinstance(error, RunStoppedError)
     assert str(error) == "Not sent, because the run was stopped: enough"
     assert (error.attempts, error.usages, seconds) == (1, (PROMPT,), pytest.approx(7))
+
+
+def test_run_that_is_stopped_while_a_retry_waits_for_a_budget_keeps_what_was_lost(lab: Any) -> None:
+    class Waiting:
+        """The budgets of a run that is stopped before it has room for another attempt."""
+
+        def spend(self) -> None:
+            return None
+
+        async def renew(self, lost: Any) -> None:
+            assert lost == (PROMPT,)
+            await asyncio.sleep(1)
+            raise RunStoppedError("the user has stopped the run", attempts=0)
+
+    inner = ScriptedClient([TransportError("cut", usages=[PROMPT])])
+    context = CallContext(call_id="call-1", allowance=Waiting())
+    error, events, _ = outcome(lab, resilient(inner), context=context)
+    assert isinstance(error, RunStoppedError)
+    assert (error.usages, error.attempts) == ((PROMPT,), 1)
+    (failed,) = [event for event in events if isinstance(event, AttemptFailed)]
+    assert (failed.error_kind, failed.retry_in_seconds) == ("transport", None)
 
 
 def test_stopped_run_lets_an_attempt_on_the_wire_end_and_makes_no_other(lab: Any) -> None:

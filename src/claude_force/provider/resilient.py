@@ -172,6 +172,10 @@ class ResilientClient:
             except BudgetExceededError as refusal:
                 wait = None
                 error.args = (f"{error} It is not sent again: {refusal}",)
+            except CallError:
+                # The run was stopped while a budget was waited for.
+                call.attempt.failed(error, None)
+                raise
         call.attempt.failed(error, wait)
         if wait is None:
             raise error
