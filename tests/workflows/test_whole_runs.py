@@ -100,6 +100,25 @@ class TestTemplates:
         assert "of <THE REST> and the rest" in client.texts[1]
         assert "<the rest>" not in client.texts[1]
 
+    def test_lists_and_objects_are_put_in_as_json_and_answers_as_their_texts(self) -> None:
+        result, _ = run(
+            [
+                step("one", "Name them.", output_schema=LIST),
+                step("each", "{{ item }}", for_each=[{"b": [True, None, "ä"]}, ["c"], "d"]),
+                step("all", "{{ steps.one }} and {{ steps.one.data.names }}", "one", "each"),
+                step("files", "{{ item }}", for_each="files"),
+                step("nothing", "{{ steps }}", "one"),
+            ],
+            lambda text, count: '{"names": ["x"]}' if "Name them." in text else echo(text, count),
+            files=(Attachment(name="src/a.py", text="x"),),
+        )
+        assert result.steps["each"].text == json.dumps(
+            ['<{"b": [true, null, "ä"]}>', '<["c"]>', "<d>"], ensure_ascii=False
+        )
+        assert result.results["all"] == '<{"names": ["x"]} and ["x"]>'
+        assert result.results["files"] == '["<src/a.py>"]'
+        assert "there is no text in <one>" in str(result.steps["nothing"].error)
+
     def test_an_answer_that_is_a_template_is_text(self) -> None:
         _, client = run(
             [step("one", "say"), step("two", "of {{ steps.one.text }}", "one")],
@@ -177,12 +196,12 @@ class TestFanOut:
         assert sorted(echo(text, 0) for text in client.texts) == [
             "<look at 2>",
             "<look at a>",
-            "<look at {'b': 3}>",
+            '<look at {"b": 3}>',
         ]
         assert [item.result.text for item in result.steps["each"].items if item.result] == [
             "<look at a>",
             "<look at 2>",
-            "<look at {'b': 3}>",
+            '<look at {"b": 3}>',
         ]
 
     def test_items_come_from_an_upstream_list(self) -> None:

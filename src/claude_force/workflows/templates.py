@@ -9,6 +9,7 @@ the task of a request, never in its system text.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -45,7 +46,10 @@ class References:
 
 
 class Names:
-    """Values by name for a template: ``names.a`` and ``names["a"]`` alike, and nothing else of the object."""
+    """Values by name for a template: ``names.a`` and ``names["a"]`` alike, and nothing else of the object.
+
+    Put in as it is, an answer stands for its text, and a file for its path.
+    """
 
     __slots__ = ("_values",)
 
@@ -63,6 +67,12 @@ class Names:
 
     def __contains__(self, name: object) -> bool:
         return name in self._values
+
+    def __str__(self) -> str:
+        for name in ("text", "path"):
+            if name in self._values:
+                return str(self._values[name])
+        raise LookupError(f"there is no text in {self!r}")
 
     def __repr__(self) -> str:
         return f"<{', '.join(self._values)}>"
@@ -201,9 +211,15 @@ def _environment() -> SandboxedEnvironment:
         # A task is text for a model, not for a browser.
         autoescape=False,
         keep_trailing_newline=True,
+        finalize=_as_put_in,
     )
     environment.globals = {"range": environment.globals["range"]}
     return environment
+
+
+def _as_put_in(value: object) -> object:
+    """What stands in the text for a value: lists and objects are JSON, as they came."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 @lru_cache(maxsize=1024)
