@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from claude_force.dashboard.markup import Cell, address, heads, note, plain, table, tiles
+from claude_force.dashboard.markup import Cell, address, heads, note, plain, short, table, tiles
 from claude_force.reporting.numbers import dollars, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from decimal import Decimal
 
     from claude_force.dashboard.overview import Overview
     from claude_force.metrics.queries import FailureCount, Totals
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from claude_force.metrics.savings import Savings
 
 NO_CALLS: Final = "No calls were recorded in that time."
+# As wide as a plus, and so as a digit.
+_MINUS: Final = "\N{MINUS SIGN}"
 _MOST_AGENTS: Final = 12
 _MOST_KINDS: Final = 8
 _AGENT_HEADS: Final = heads(
@@ -77,18 +80,19 @@ def savings_table(savings: Savings) -> str:
     """What the same answers would have cost asked plainly, and what took it off."""
     if not savings.calls:
         return note(NO_CALLS)
-    rows = [(Cell("asked plainly"), Cell(_signed(savings.naive_usd), "n"))]
-    rows += [
-        (Cell(f"less {name}"), Cell(_signed(-amount), "n"))
-        for name, amount in savings.lines.items()
+    lines = [("asked plainly", savings.naive_usd)]
+    lines += [(f"less {name}", -amount) for name, amount in savings.lines.items()]
+    lines.append(("paid", savings.actual_usd))
+    rows = [
+        (Cell(name), Cell(_part(amount, savings.naive_usd), "n"), Cell(_signed(amount), "n"))
+        for name, amount in lines
     ]
-    rows.append((Cell("paid"), Cell(_signed(savings.actual_usd), "n")))
     compared = (
         f'<p class="note block">{savings.uncompared:,} calls could not be compared</p>'
         if savings.uncompared
         else ""
     )
-    return table(heads("", figures=("dollars",)), rows) + compared
+    return table(heads("", figures=("share", "dollars")), rows, sum_last=True) + compared
 
 
 def failures_table(failures: Sequence[FailureCount], days: int) -> str:
@@ -111,26 +115,31 @@ def failures_table(failures: Sequence[FailureCount], days: int) -> str:
     return table(heads("error", "agent", "last", figures=("calls",), wide=("last",)), rows)
 
 
-def calls_table(calls: Sequence[CallRow]) -> str:
-    """Single calls, the newest first. What was asked and answered is not kept with them."""
+def calls_table(calls: Sequence[CallRow], narrowed: Callable[[str, str], str | None]) -> str:
+    """Single calls. What was asked and answered is not kept with them.
+
+    Args:
+        calls: in the order in which they are shown.
+        narrowed: the address of those of them that have a value, by "agent" or "model" and the value; None where all have it.
+    """
     if not calls:
         return note("No such call is on record.")
-    return table(_CALL_HEADS, [_call_row(call) for call in calls])
+    return table(_CALL_HEADS, [_call_row(call, narrowed) for call in calls])
 
 
-def _call_row(call: CallRow) -> tuple[Cell, ...]:
+def _call_row(call: CallRow, narrowed: Callable[[str, str], str | None]) -> tuple[Cell, ...]:
     read = call.input_tokens + call.cache_read_tokens + call.cache_write_tokens
     return (
         Cell(_moment(datetime.fromtimestamp(call.ended_at, UTC)), "nowrap"),
-        Cell(call.agent_name, "name"),
-        Cell(call.model, "name wide"),
+        Cell(call.agent_name, "name", narrowed("agent", call.agent_name)),
+        Cell(call.model, "name wide", narrowed("model", call.model)),
         _outcome(call),
-        Cell(call.step_id or "", "name wide", f"/runs/{call.run_id}" if call.run_id and call.step_id else None),
+        Cell(call.step_id or call.workflow_name or "", "name wide", f"/runs/{call.run_id}" if call.run_id else None),
         Cell(duration(call.seconds), "n"),
         Cell(str(call.attempts), "n wide"),
         Cell(f"{read:,}", "n wide"),
         Cell(f"{call.output_tokens:,}", "n wide"),
-        Cell(dollars(call.cost_usd), "n"),
+        Cell("unknown" if call.cost_usd is None else dollars(call.cost_usd), "n"),
     )  # fmt: skip
 
 
@@ -168,17 +177,14 @@ def _seconds(value: float | None) -> str:
 
 def _tokens(totals: Totals) -> str:
     read = totals.input_tokens + totals.cache_read_tokens + totals.cache_write_tokens
-    return f"{_short(read)} tokens in, {_short(totals.output_tokens)} out"
+    return f"{short(read)} tokens in, {short(totals.output_tokens)} out"
 
 
-def _short(count: int) -> str:
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f}{unit}"
-    return str(count)
+def _part(amount: Decimal, whole: Decimal) -> str:
+    return f"{abs(amount) / whole:.1%}" if whole else "-"
 
 
 def _signed(amount_usd: object) -> str:
     value = float(str(amount_usd))
     digits = 2 if abs(value) >= 1 or value == 0 else 4
-    return f"{'-' if value < 0 else ''}${abs(value):,.{digits}f}"
+    return f"{_MINUS if value < 0 else ''}${abs(value):,.{digits}f}"

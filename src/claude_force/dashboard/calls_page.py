@@ -71,6 +71,14 @@ class CallsAddress:
             before=self.before,
         )
 
+    def narrowed(self, name: str, value: str) -> str | None:
+        """The address of those of these calls that are of an "agent" or a "model"; None where all of them are."""
+        if getattr(self, name) is not None:
+            return None
+        return (
+            replace(self, agent=value) if name == "agent" else replace(self, model=value)
+        ).href()
+
     def filter(self, now: float) -> CallFilter:
         """Which calls that are."""
         since = self.since or 0
@@ -97,10 +105,13 @@ class CallsAddress:
         if self.kind is not None:
             found.append(("error", self.kind, replace(first, kind=None).href()))
         if self.since is not None or self.until is not None:
-            whole = replace(first, since=None, until=None, order=None)
+            whole = replace(first, since=None, until=None)
             found.append(("ended", _span(self.since, self.until), whole.href()))
         if self.days is not None:
-            found.append(("last", f"{self.days} d", replace(first, days=None).href()))
+            last = "24 h" if self.days == 1 else f"{self.days} d"
+            found.append(("last", last, replace(first, days=None).href()))
+        if self.order is not None:
+            found.append(("order", "slowest first", replace(first, order=None).href()))
         return found
 
 
@@ -142,7 +153,10 @@ class CallsPage:
         if found.before is not None:
             href = replace(self._asked, before=found.before).href()
             older = f'<p class="note block">{link(href, "older calls")}</p>'
-        return calls_table(found.calls) + older
+        newest = replace(self._asked, before=None)
+        if self._asked.before is not None:
+            older = f'<p class="note block">{link(newest.href(), "newest calls")}</p>' + older
+        return calls_table(found.calls, newest.narrowed) + older
 
 
 def _name(value: str | None) -> str | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from claude_force.reporting.graph_drawing import cut, one_line
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from claude_force.dashboard.overview import Overview, Step
     from claude_force.metrics.browsing import CallState, Minute
@@ -31,6 +32,7 @@ _LINE: Final = "rgba(128,138,156,0.28)"
 # Agents beyond these are one: a ninth colour would not be told from the others.
 _MOST_AGENTS: Final = 8
 OTHERS: Final = "other agents"
+NOTHING_SPENT: Final = "Nothing was spent in that time"
 # Which calls the series of `calls_per_minute` are.
 STATES_OF_A_MINUTE: Final[tuple[CallState, ...]] = ("answered", "cached", "failed")
 _NAME_CELLS: Final = 22
@@ -45,7 +47,10 @@ def calls_per_minute(minutes: Sequence[Minute]) -> Options:
         "failed": ([one.failed for one in minutes], _RED),
     }
     return {
-        **_frame([f"{_clock(one.start)}" for one in minutes], whole=True),
+        **_frame([_clock(one.start) for one in minutes], _of_minutes(counts), whole=True),
+        **_said(
+            "No calls in the last hour", empty=not any(sum(values) for values, _ in counts.values())
+        ),
         "series": [
             {
                 "name": name,
@@ -69,7 +74,15 @@ def latency(groups: Groups, step: Step) -> Options:
         "p99": ([one.totals.p99_seconds for one in groups], _RED),
     }
     return {
-        **_frame([moment(one, step) for one in groups], unit=" s"),
+        **_frame(
+            [moment(one, step) for one in groups],
+            f"Median, 95th and 99th percentile of the latency by {step}, over {counted(len(groups), step)}.",
+            unit=" s",
+        ),
+        **_said(
+            "No answers of the API in that time",
+            empty=all(value is None for values, _ in percentiles.values() for value in values),
+        ),
         "series": [
             {
                 "name": name,
@@ -88,7 +101,10 @@ def latency(groups: Groups, step: Step) -> Options:
 
 
 def cost_by_day(overview: Overview) -> Options:
-    """Dollars of each day of UTC, by agent; the dearest agents by name, the others together."""
+    """Dollars of each day of UTC, by agent; the dearest agents by name, the others together.
+
+    Its legend is `cost_by_agent`, whose bars have the same colours.
+    """
     names = named_agents(overview.agents)
     days: dict[str, dict[str, float]] = {}
     for group in overview.by_day_and_agent:
@@ -97,7 +113,14 @@ def cost_by_day(overview: Overview) -> Options:
         spent[name or ""] = spent.get(name or "", 0.0) + float(group.totals.cost_usd)
     shown = names + [OTHERS] * any(OTHERS in spent for spent in days.values())
     return {
-        **_frame(list(days), money=True),
+        **_frame(
+            list(days),
+            "Dollars by day: " + _spoken((day, sum(spent.values())) for day, spent in days.items()),
+            money=True,
+            legend=False,
+            long=False,
+        ),
+        **_said(NOTHING_SPENT, empty=not any(any(spent.values()) for spent in days.values())),
         "series": [
             {
                 "name": cut(one_line(name), _NAME_CELLS),
@@ -114,10 +137,19 @@ def cost_by_day(overview: Overview) -> Options:
 
 
 def cost_by_agent(groups: Groups) -> Options:
-    """Dollars of each of the dearest agents, the dearest at the top."""
-    shown = dearest(groups)
+    """Dollars of each of the dearest agents, the dearest at the top; the others together are the last bar."""
+    bars = [
+        (cut(one_line(one.agent or ""), _NAME_CELLS), float(one.totals.cost_usd), _SERIES[place])
+        for place, one in enumerate(groups[:_MOST_AGENTS])
+    ]
+    if others := groups[_MOST_AGENTS:]:
+        bars.append((OTHERS, float(sum(one.totals.cost_usd for one in others)), _GREY))
+    described = "Dollars by agent: " + _spoken((name, spent) for name, spent, _ in bars)
+    # The axis begins at the bottom.
+    bars.reverse()
     return {
-        **_base(money=True),
+        **_base(described, money=True),
+        **_said(NOTHING_SPENT, empty=not any(spent for _, spent, _ in bars)),
         "legend": {"show": False},
         "grid": {"left": 16, "right": 72, "top": 8, "bottom": 8, "containLabel": True},
         "xAxis": {
@@ -127,7 +159,7 @@ def cost_by_agent(groups: Groups) -> Options:
         },
         "yAxis": {
             "type": "category",
-            "data": [cut(one_line(one.agent or ""), _NAME_CELLS) for one in shown],
+            "data": [name for name, _, _ in bars],
             "axisLine": {"show": False},
             "axisTick": {"show": False},
         },
@@ -137,12 +169,13 @@ def cost_by_agent(groups: Groups) -> Options:
                 "type": "bar",
                 "data": [
                     {
-                        "value": round(float(one.totals.cost_usd), 6),
-                        "label": {"formatter": _dollars(float(one.totals.cost_usd))},
+                        "value": round(spent, 6),
+                        "label": {"formatter": _dollars(spent)},
+                        "itemStyle": {"color": colour},
                     }
-                    for one in shown
+                    for _, spent, colour in bars
                 ],
-                "itemStyle": {"color": _BLUE, "borderRadius": [0, 3, 3, 0]},
+                "itemStyle": {"borderRadius": [0, 3, 3, 0]},
                 # A colour of its own, or it is drawn with an outline.
                 "label": {"show": True, "position": "right", "color": _GREY},
                 "barMaxWidth": 22,
@@ -157,9 +190,12 @@ def named_agents(groups: Groups) -> list[str]:
     return [one.agent or "" for one in groups][:_MOST_AGENTS]
 
 
-def dearest(groups: Groups) -> Groups:
-    """The agents of `cost_by_agent` in the order of its points: the dearest is the last."""
-    return groups[:_MOST_AGENTS][::-1]
+def agent_of_bar(groups: Groups, place: int) -> str | None:
+    """The agent of a point of `cost_by_agent`; None for the others together."""
+    names: list[str | None] = [*named_agents(groups)]
+    if len(groups) > _MOST_AGENTS:
+        names.append(None)
+    return names[len(names) - 1 - place]
 
 
 def moment(group: Group, step: Step) -> str:
@@ -169,7 +205,7 @@ def moment(group: Group, step: Step) -> str:
     return group.start.strftime("%d %b %H:00" if step == "hour" else "%d %b").lstrip("0")
 
 
-def _base(*, money: bool = False, unit: str = "") -> Options:
+def _base(described: str, *, money: bool = False, unit: str = "") -> Options:
     # Values of ours only: ECharts puts them into a template of its own, in which names are escaped.
     shown = (
         "(value) => value == null ? '-' : '$' + Number(value).toFixed(value < 1 ? 4 : 2)"
@@ -177,7 +213,8 @@ def _base(*, money: bool = False, unit: str = "") -> Options:
         else f"(value) => value == null ? '-' : Number(value).toLocaleString() + {unit!r}"
     )
     return {
-        "aria": {"enabled": True},
+        # In place of the library's own description, which reads every number aloud.
+        "aria": {"enabled": True, "label": {"description": described}},
         "textStyle": {"fontFamily": _FONT},
         "tooltip": {
             "trigger": "axis",
@@ -189,13 +226,34 @@ def _base(*, money: bool = False, unit: str = "") -> Options:
     }
 
 
+def _said(text: str, *, empty: bool) -> Options:
+    """A remark in place of what is not there. It is always an option: one that is left out would stay as it was."""
+    style = {"fontSize": 13, "fontWeight": "normal", "color": _GREY}
+    return {
+        "title": {
+            "text": text if empty else "",
+            "left": "center",
+            "top": "middle",
+            "textStyle": style,
+        }
+    }
+
+
 def _frame(
-    labels: Sequence[str], *, whole: bool = False, money: bool = False, unit: str = ""
+    labels: Sequence[str],
+    described: str,
+    *,
+    whole: bool = False,
+    money: bool = False,
+    unit: str = "",
+    legend: bool = True,
+    long: bool = True,
 ) -> Options:
     axis: Mapping[str, Any] = {":formatter": "(value) => '$' + value"} if money else {}
     return {
-        **_base(money=money, unit=unit),
+        **_base(described, money=money, unit=unit),
         "legend": {
+            "show": legend,
             "type": "scroll",
             "top": 0,
             "left": 0,
@@ -203,13 +261,23 @@ def _frame(
             "itemHeight": 8,
             "icon": "roundRect",
         },
-        "grid": {"left": 4, "right": 12, "top": 38, "bottom": 4, "containLabel": True},
+        "grid": {
+            "left": 4,
+            "right": 12,
+            "top": 38 if legend else 14,
+            "bottom": 4,
+            "containLabel": True,
+        },
         "xAxis": {
             "type": "category",
             "data": list(labels),
             "axisLine": {"lineStyle": {"color": _LINE}},
             "axisTick": {"show": False},
-            "axisLabel": {"hideOverlap": True, "alignMinLabel": "left", "alignMaxLabel": "right"},
+            "axisLabel": {
+                "hideOverlap": True,
+                "alignMinLabel": "left" if long else "center",
+                "alignMaxLabel": "right" if long else "center",
+            },
         },
         "yAxis": {
             "type": "value",
@@ -218,6 +286,15 @@ def _frame(
             "axisLabel": dict(axis) or {"formatter": f"{{value}}{unit}"},
         },
     }
+
+
+def _of_minutes(counts: Mapping[str, tuple[Sequence[int], str]]) -> str:
+    parts = [f"{sum(values):,} {name}" for name, (values, _) in counts.items()]
+    return f"Calls per minute in the last hour, together {', '.join(parts)}."
+
+
+def _spoken(amounts: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {_dollars(amount)}" for name, amount in amounts) or "none"
 
 
 def _clock(epoch_seconds: int) -> str:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 
 _LINKS: Final = (("/", "Overview"), ("/runs", "Runs"), ("/calls", "Calls"))
+# Three agents of a team, on the accent of the page.
+ICON: Final = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#6246d9"/>'
+    '<path d="M9 9h4l6 7h4M9 23h4l6-7" fill="none" stroke="#fff" stroke-width="2"/>'
+    '<g fill="#fff"><circle cx="8.5" cy="9" r="3.5"/><circle cx="8.5" cy="23" r="3.5"/><circle cx="23.5" cy="16" r="3.5"/></g></svg>'
+)
 # How often a page asks whether something has changed.
 _LOOK_SECONDS: Final = 1.0
 
@@ -70,7 +76,9 @@ def page(current: str, title: str) -> Iterator[None]:
     )
     ui.html(
         f'<div><span class="brand">claude-force</span><nav aria-label="Pages">{links}</nav>'
-        '<span class="right"><span class="live">live</span><span>times are UTC</span></span></div>',
+        # The style shows the second where the connection is lost.
+        '<span class="right"><span class="live"><span class="on">live</span><span class="off">not connected</span></span>'
+        "<span>times are UTC</span></span></div>",
         sanitize=False,
         tag="header",
     ).classes("bar")
@@ -79,7 +87,7 @@ def page(current: str, title: str) -> Iterator[None]:
 
 
 def panel(title: str, remark: str = "") -> ui.element:
-    """A box with a heading; what is made within its context stands in it."""
+    """A box with a heading and HTML beside it; what is made within its context stands in it."""
     box = ui.element("section").classes("panel").props(f'aria-label="{title}"')
     with box:
         side = f'<span class="note">{remark}</span>' if remark else ""

@@ -25,13 +25,16 @@ class Cell:
     state: str | None = None
 
 
-def table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> str:
-    """A table; each head has the style of its column."""
+def table(head: Sequence[Cell], rows: Sequence[Sequence[Cell]], *, sum_last: bool = False) -> str:
+    """A table; each head has the style of its column. ``sum_last`` sets the last row apart."""
     heads = "".join(
         f'<th scope="col" class="{cell.style.replace("name", "")}">{escape(cell.text)}</th>'
         for cell in head
     )
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    body = "".join(
+        f"<tr{' class=sum' if sum_last and place == len(rows) else ''}>{''.join(map(_cell, row))}</tr>"
+        for place, row in enumerate(rows, start=1)
+    )
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -79,6 +82,14 @@ def address(path: str, **values: object) -> str:
     """A path with the values that are given."""
     given = {name: value for name, value in values.items() if value is not None and value != ""}
     return f"{path}?{urlencode(given)}" if given else path
+
+
+def short(count: float) -> str:
+    """A count in thousands, millions or billions: ``950``, ``12.3k``, ``10M``."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f}".removesuffix(".0") + unit
+    return f"{count:.0f}"
 
 
 def _cell(cell: Cell) -> str:

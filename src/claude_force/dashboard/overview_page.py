@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
 from claude_force.dashboard import call_markup, charts, state_markup
+from claude_force.dashboard.first_steps import first_steps
 from claude_force.dashboard.frame import Chart, Section, button, keep_fresh, page, panel, tabs
-from claude_force.dashboard.markup import address
+from claude_force.dashboard.markup import address, link
 from claude_force.dashboard.overview import SPANS
 from claude_force.dashboard.stores import Unreadable
 from claude_force.domain.errors import ClaudeForceError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from claude_force.dashboard.stores import Stores
     from claude_force.domain.runs import RunRecord
     from claude_force.resilience.shared_view import SharedState
+
+# The others are on a page of their own.
+_RUNS_SHOWN: Final = 8
 
 
 class OverviewPage:
@@ -36,15 +40,25 @@ class OverviewPage:
         self._overview = overview
         with page("/", "Overview"):
             self._head(limits)
-            self._tiles = Section(call_markup.overview_tiles(overview))
+            self._warnings_panel = panel("Attention").classes("warn").props("aria-live=polite")
+            with self._warnings_panel:
+                self._warnings = Section()
+            self._welcome_panel = panel("Nothing yet")
+            with self._welcome_panel:
+                ui.html(first_steps(self._stores.folder, self._days), sanitize=False)
             self._live_panel = panel("Under way")
             with self._live_panel:
                 self._live = Section()
+            self._figures = ui.element("div").classes("figures")
+            with self._figures:
+                self._tiles = Section(call_markup.overview_tiles(overview))
+                with ui.element("div").classes("grid2"):
+                    self._charts(overview)
+                with ui.element("div").classes("grid2"):
+                    self._tables(overview, limits, runs)
             self._show_live(live)
-            with ui.element("div").classes("grid2"):
-                self._charts(overview)
-            with ui.element("div").classes("grid2"):
-                self._tables(overview, limits, runs)
+            self._show_warnings(limits)
+            self._show_figures(overview, runs)
         keep_fresh(self._renew)
 
     async def _read(
@@ -74,13 +88,15 @@ class OverviewPage:
                     self._show_pause(limits)
 
     def _charts(self, overview: Overview) -> None:
-        with panel("Calls per minute", "last hour"):
+        hour = address("/calls", since=overview.minutes[0].start)
+        with panel("Calls per minute", link(hour, "calls of the last hour")):
             self._minutes = Chart(charts.calls_per_minute(overview.minutes), self._minute_clicked)
-        with panel("Latency", f"of the API, by {overview.step}"):
+        slowest = link(address("/calls", days=1, order="slowest"), "slowest calls of a day")
+        with panel("Latency", f"of the API, by {overview.step} · {slowest}"):
             self._latency = Chart(
                 charts.latency(overview.latency, overview.step), self._latency_clicked
             )
-        with panel("Dollars by day"):
+        with panel("Dollars by day", "by agent, in the colours of the next chart"):
             self._by_day = Chart(charts.cost_by_day(overview), self._day_clicked)
         with panel("Dollars by agent"):
             self._by_agent = Chart(charts.cost_by_agent(overview.agents), self._agent_clicked)
@@ -94,7 +110,7 @@ class OverviewPage:
         with panel("Agents"):
             self._agents = Section(call_markup.agents_table(overview))
         with panel("Runs"):
-            self._runs = Section(state_markup.runs_table(runs, self._stores.wall_clock()))
+            self._runs = Section(self._runs_html(runs))
         with panel("Alerts"):
             self._alerts = Section(state_markup.alerts_list(self._stores.alerts()))
         with panel("Limits and breakers"):
@@ -107,9 +123,11 @@ class OverviewPage:
     async def _renew(self) -> None:
         overview, limits, runs, live = await self._read()
         self._show_live(live)
-        self._runs.show(state_markup.runs_table(runs, self._stores.wall_clock()))
+        self._runs.show(self._runs_html(runs))
         self._alerts.show(state_markup.alerts_list(self._stores.alerts()))
         self._limits.show(state_markup.limits_view(limits))
+        self._show_warnings(limits)
+        self._show_figures(overview, runs)
         if self._may_change:
             self._show_pause(limits)
         if overview is self._overview:
@@ -133,6 +151,22 @@ class OverviewPage:
         except ClaudeForceError as error:
             ui.notify(str(error), type="warning")
         await self._renew()
+
+    def _runs_html(self, runs: tuple[RunRecord, ...]) -> str:
+        shown = state_markup.runs_table(runs[:_RUNS_SHOWN], self._stores.wall_clock())
+        more = f'<p class="note block">{link("/runs", "more runs")}</p>'
+        return shown + (more if len(runs) > _RUNS_SHOWN else "")
+
+    def _show_figures(self, overview: Overview, runs: tuple[RunRecord, ...]) -> None:
+        """The figures, or what to do to have some."""
+        anything = bool(overview.totals.calls or runs)
+        self._welcome_panel.set_visibility(not anything)
+        self._figures.set_visibility(anything)
+
+    def _show_warnings(self, limits: SharedState | Unreadable | None) -> None:
+        shown = state_markup.warnings_list(self._stores.alerts(), limits)
+        self._warnings_panel.set_visibility(bool(shown))
+        self._warnings.show(shown)
 
     def _show_live(self, runs: tuple[RunRecord, ...]) -> None:
         self._live_panel.set_visibility(bool(runs))
@@ -163,8 +197,8 @@ class OverviewPage:
         ui.navigate.to(address("/calls", since=start, until=start + 86_400, agent=agent))
 
     def _agent_clicked(self, place: int, _: int) -> None:
-        shown = charts.dearest(self._overview.agents)
-        ui.navigate.to(address("/calls", agent=shown[place].agent, days=self._days))
+        agent = charts.agent_of_bar(self._overview.agents, place)
+        ui.navigate.to(address("/calls", agent=agent, days=self._days))
 
 
 def _is_paused(limits: SharedState | Unreadable | None) -> bool:

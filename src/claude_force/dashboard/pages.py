@@ -8,7 +8,7 @@ from fastapi import Request  # noqa: TC002 - the library reads the annotations w
 from nicegui import ui
 
 from claude_force.dashboard.calls_page import CallsAddress, CallsPage
-from claude_force.dashboard.frame import page
+from claude_force.dashboard.frame import page, panel
 from claude_force.dashboard.markup import plain
 from claude_force.dashboard.overview import DEFAULT_SPAN, SPANS
 from claude_force.dashboard.overview_page import OverviewPage
@@ -54,4 +54,10 @@ async def _shown(making: Awaitable[None]) -> None:
         await making
     except ClaudeForceError as error:
         with page("", "Not shown"):
-            ui.html(f"<h1>Not shown</h1><p>{plain(str(error))}</p>", sanitize=False)
+            ui.html("<h1>This cannot be shown</h1>", sanitize=False)
+            with panel("Why").classes("warn"):
+                # An empty address is that of the page itself.
+                ui.html(
+                    f'<p>{plain(str(error))}</p><p class="note block"><a href="">look again</a></p>',
+                    sanitize=False,
+                )

@@ -46,7 +46,9 @@ class RunsPage:
         runs = await asyncio.to_thread(self._stores.runs)
         shown = await asyncio.to_thread(self._stores.live_runs)
         now = self._stores.wall_clock()
-        live = state_markup.live_runs(shown, now) or note("No run is under way.")
+        live = state_markup.live_runs(shown, now) or note(
+            "No run is under way; one that begins appears here."
+        )
         return live, state_markup.runs_table(runs, now)
 
 
@@ -101,7 +103,7 @@ class RunPage:
 
     def _tiles_html(self, run: RunRecord) -> str:
         now = self._stores.wall_clock()
-        done = sum(step.state in {"succeeded", "failed", "skipped"} for step in run.steps)
+        done = sum(step.state in state_markup.DONE for step in run.steps)
         failed = sum(step.state == "failed" for step in run.steps)
         return tiles(
             (

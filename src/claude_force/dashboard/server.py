@@ -28,6 +28,7 @@ from claude_force.assembly.limits_place import LimitsPlace
 from claude_force.assembly.lookup import find_settings, limits_path, limits_redis_url_of
 from claude_force.assembly.metering import METRICS_FILE
 from claude_force.config.environment import read_environment
+from claude_force.dashboard.frame import ICON
 from claude_force.dashboard.guard import Guard
 from claude_force.dashboard.pages import register
 from claude_force.dashboard.stores import Places, Stores
@@ -148,8 +149,8 @@ class Dashboard:
             listener = socket.create_server((self._host, self._wanted_port), family=family)
         except (OSError, OverflowError) as error:
             raise ConfigError(
-                f"The dashboard cannot listen on {self._host} port {self._wanted_port}: {error}. "
-                "Give another port, or 0 for a free one."
+                f"The dashboard cannot listen on {self._host} port {self._wanted_port}: {_reason(error)}. "
+                "Give another port with --port (port= in Python); 0 takes a free one."
             ) from error
         self.port = listener.getsockname()[1]
         return listener
@@ -200,12 +201,21 @@ def _app() -> Any:  # noqa: ANN401 - an ASGI application; the library's types di
     ui.run_with(
         app,
         title="claude-force",
+        favicon=ICON,
         # Light or dark as the browser is set.
         dark=None,
+        # Said, so that it is in the page: a screen reader would guess it.
+        language="en-US",
         tailwind=False,
         show_welcome_message=False,
     )
     return app
+
+
+def _reason(error: OSError | OverflowError) -> str:
+    """In the words of the system alone: what the library adds is said already."""
+    number = getattr(error, "errno", None)
+    return str(error) if number is None else os.strerror(number)
 
 
 def _places(state_dir: str | Path | None, config_path: Path | None) -> Places:

@@ -5,24 +5,44 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from claude_force.dashboard.markup import Cell, address, heads, link, note, pill, plain, table
+from claude_force.dashboard.markup import (
+    Cell,
+    address,
+    heads,
+    link,
+    note,
+    pill,
+    plain,
+    short,
+    table,
+)
 from claude_force.dashboard.run_drawing import SIGNS, run_svg
 from claude_force.dashboard.stores import Unreadable
-from claude_force.reporting.numbers import dollars, duration
+from claude_force.reporting.numbers import counted, dollars, duration
 from claude_force.reporting.run_facts import step_seconds
+from claude_force.resilience.breaker import Phase
+from claude_force.resilience.shared_view import SharedState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from claude_force.domain.runs import RunRecord
     from claude_force.metrics.alerts import Alert, AlertState
-    from claude_force.resilience.shared_view import LimitSeen, SharedState
+    from claude_force.resilience.shared_view import LimitSeen
 
 _ALERT_PILLS: Final[dict[AlertState, tuple[str, str]]] = {
     "firing": ("failed", "fires"),
     "ok": ("succeeded", "ok"),
     "quiet": ("waiting", "too little data"),
 }
+_PHASES: Final = {
+    Phase.CLOSED: "closed",
+    Phase.OPEN: "open",
+    Phase.PROBING: "probing",
+    Phase.DUE: "probe due",
+}
+# States in which a step has nothing more to do.
+DONE: Final = frozenset({"succeeded", "failed", "skipped"})
 _MOST_ERRORS: Final = 5
 
 
@@ -31,10 +51,38 @@ def alerts_list(alerts: Sequence[Alert] | None) -> str:
     if alerts is None:
         return note("The rules are being asked …")
     order = {"firing": 0, "ok": 1, "quiet": 2}
-    return _list(
+    judged = [one for one in alerts if one.calls or one.state != "quiet"]
+    items = [
         f"{pill(*_ALERT_PILLS[one.state])}<span class=what>{plain(one.text)}</span>"
-        for one in sorted(alerts, key=lambda one: order[one.state])
-    )
+        for one in sorted(judged, key=lambda one: order[one.state])
+    ]
+    if unjudged := len(alerts) - len(judged):
+        items.append(
+            f"{pill('waiting', 'no calls')}<span class=what>{counted(unjudged, 'rule')} had nothing to look at</span>"
+        )
+    return _list(items)
+
+
+def warnings_list(alerts: Sequence[Alert] | None, limits: SharedState | Unreadable | None) -> str:
+    """What somebody should know first: runs that are paused, open breakers, alerts that fire. Empty when all is well."""
+    items = []
+    if isinstance(limits, SharedState):
+        if limits.user_limits.paused:
+            items.append(
+                f"{pill('stopped', 'paused')}<span class=what>No request of any run is let out; "
+                "<code>claude-force ctl resume</code> ends that.</span>"
+            )
+        items += [
+            f"{pill('failed', _PHASES[phase])}<span class=what>The circuit breaker of {plain(key)} lets nothing through.</span>"
+            for key in limits.breakers
+            if (phase := limits.phase(key)) is not Phase.CLOSED
+        ]
+    items += [
+        f"{pill(*_ALERT_PILLS['firing'])}<span class=what>{plain(one.text)}</span>"
+        for one in alerts or ()
+        if one.state == "firing"
+    ]
+    return _list(items) if items else ""
 
 
 def limits_view(state: SharedState | Unreadable | None) -> str:
@@ -47,11 +95,11 @@ def limits_view(state: SharedState | Unreadable | None) -> str:
     if state.user_limits.paused:
         items.append(f"{pill('stopped', 'paused')}<span class=what>no request is let out</span>")
     for key, breaker in state.breakers.items():
-        opened = breaker.opened_at is not None
-        shown = pill("failed", "open") if opened else pill("running", "closed")
+        phase = state.phase(key)
+        shown = pill("running" if phase is Phase.CLOSED else "failed", _PHASES[phase])
         since = f" since {_clock(breaker.opened_at)}" if breaker.opened_at is not None else ""
         items.append(
-            f"{shown}<span class=what>breaker {plain(key)}{since}, {breaker.failures} failures in a row</span>"
+            f"{shown}<span class=what>breaker of {plain(key)}{since}, {counted(breaker.failures, 'failure')} in a row</span>"
         )
     for key, until in state.blocked_until_epoch_seconds.items():
         items.append(
@@ -63,11 +111,22 @@ def limits_view(state: SharedState | Unreadable | None) -> str:
         )
     in_flight = sum(one.in_flight for one in state.processes)
     waiting = sum(one.waiting for one in state.processes)
-    items.append(
-        f"<span class=what>{len(state.processes)} processes: {in_flight} requests under way, {waiting} waiting; "
-        f"at most {state.user_limits.max_concurrent or 'any number'} at once, "
-        f"{state.user_limits.requests_per_minute or 'any number'} a minute</span>"
-    )
+    going = f"{counted(in_flight, 'request')} under way, {waiting:,} waiting"
+    if not state.processes:
+        going = "no process is at work"
+    elif len(state.processes) > 1:
+        going += f", of {counted(len(state.processes), 'process')}es"
+    items.append(f"{pill('waiting', 'now')}<span class=what>{going}</span>")
+    bounds = [
+        f"{bound:,} {what}"
+        for bound, what in (
+            (state.user_limits.max_concurrent, "at once"),
+            (state.user_limits.requests_per_minute, "a minute"),
+        )
+        if bound
+    ]
+    said = f"at most {', '.join(bounds)}" if bounds else "none of yours; the API's are kept to"
+    items.append(f"{pill('waiting', 'bounds')}<span class=what>{said}</span>")
     return _list(items) + _limits(state.limits) + _errors(state)
 
 
@@ -123,12 +182,21 @@ def run_duration(run: RunRecord, now: float) -> str:
 
 
 def live_runs(runs: Sequence[RunRecord], now: float) -> str:
-    """The graphs of runs under way, each with its name above it."""
+    """The graphs of runs under way, each with its name and figures above it."""
     return "".join(
-        f'<p class="block">{run_link(run)} {pill(run.state)} {run_duration(run, now)}</p>'
-        f'<div class="canvas">{run_svg(run, now_seconds=elapsed_seconds(run, now))}</div>'
+        f'<p class="run-line">{run_link(run)} {pill(run.state, f"{SIGNS[run.state]} {run.state}")}'
+        f'<span class="note">{" · ".join(_figures(run, now))}</span></p>'
+        f'<div class="canvas" tabindex="0" role="region" aria-label="Graph of {plain(run.workflow_name)}">{run_svg(run, now_seconds=elapsed_seconds(run, now))}</div>'
         for run in runs
     )
+
+
+def _figures(run: RunRecord, now: float) -> Iterator[str]:
+    done = sum(step.state in DONE for step in run.steps)
+    yield f"{done} of {counted(len(run.steps), 'step')}"
+    if took := run_duration(run, now):
+        yield took
+    yield dollars(run.cost_usd)
 
 
 def run_link(run: RunRecord) -> str:
@@ -141,14 +209,14 @@ def _limits(limits: Sequence[LimitSeen]) -> str:
         return ""
     rows = "".join(
         f'<tr><td class="name" title="{plain(one.class_key)}">{plain(one.class_key.split(" at ")[0])}</td>'
-        f"<td class=nowrap>{plain(one.kind)}</td>"
-        f'<td><span class="meter" role="img" aria-label="{_free(one):.0%} free"><i style="width:{_free(one):.0%}"></i></span></td>'
-        f"<td class=n>{one.free:,.0f} of {one.per_minute:,.0f}</td></tr>"
+        f"<td class=nowrap>{plain(one.kind.replace('_', ' '))}</td>"
+        f'<td class=wide><span class="meter" role="img" aria-label="{_free(one):.0%} free"><i style="width:{_free(one):.0%}"></i></span></td>'
+        f"<td class=n>{short(one.free)} of {short(one.per_minute)}</td></tr>"
         for one in limits
     )
     return (
-        '<div class="scroll"><table><thead><tr><th scope=col>limit</th><th scope=col>of</th>'
-        "<th scope=col>free</th><th scope=col class=n>a minute</th></tr></thead>"
+        '<div class="scroll"><table><thead><tr><th scope=col>model</th><th scope=col>limit of the API</th>'
+        "<th scope=col class=wide>free</th><th scope=col class=n>left per minute</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 

@@ -39,7 +39,7 @@ _LOG: Final = logging.getLogger(__name__)
 _FRESH_SECONDS: Final = 0.8
 # Alerts look at two weeks of hours, which takes longer than a page may.
 _ALERTS_FRESH_SECONDS: Final = 15.0
-_RUNS_SHOWN: Final = 12
+_RUNS_SHOWN: Final = 50
 # Runs under way are shown with their graphs, these at most.
 _MOST_LIVE: Final = 3
 
@@ -95,6 +95,12 @@ class Stores:
         self._read: dict[int, tuple[Hashable, Overview]] = {}
         self._alerts: tuple[Alert, ...] | None = None
         self._alerts_due = -math.inf
+        self._alerts_told: set[str] = set()
+
+    @property
+    def folder(self) -> Path:
+        """Where the store of metrics lies."""
+        return self._places.metrics.parent
 
     def overview(self, days: int) -> Overview:
         """What the calls of the last days came to; looked at anew when a process has written, or a minute is over."""
@@ -176,7 +182,10 @@ class Stores:
                 self._places.metrics, self._places.alerts, wall_clock=self.wall_clock
             )
         except ClaudeForceError as error:
-            _LOG.warning("alerts cannot be checked", extra={"kind": error.kind})
+            # The same thing every quarter of a minute is said once.
+            if str(error) not in self._alerts_told:
+                self._alerts_told.add(str(error))
+                _LOG.warning("alerts cannot be checked: %s", error, extra={"kind": error.kind})
 
     def _fresh(self, key: Hashable, read: Callable[[], T], seconds: float = _FRESH_SECONDS) -> T:
         with self._locks[key]:
