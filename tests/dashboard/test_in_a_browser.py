@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from decimal import Decimal
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 import pytest
 from tests.dashboard.conftest import SECRET, row, run_under_way
@@ -31,6 +33,11 @@ def calls_shown(page: Page) -> int:
     """The figure of the tile."""
     found = re.search(r"Calls\n([\d,]+)\n", text(page))
     return int(found[1].replace(",", "")) if found else -1
+
+
+def click(page: Page, x: float, y: float) -> None:
+    for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+        page.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
 
 def test_a_call_of_another_process_appears_while_one_looks(
@@ -88,12 +95,50 @@ def test_a_click_on_a_bar_leads_to_the_calls_of_that_minute(
 
     until(in_the_middle)
     x, y, _ = page.evaluate(bars)[0]
-    for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-        page.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+    click(page, x, y)
     until(lambda: "/calls?" in page.evaluate("location.href"))
     until(lambda: "clicked" in text(page))
     rows = page.evaluate("document.querySelectorAll('tbody tr').length")
     assert rows == 40
+    assert page.errors == []
+
+
+@pytest.mark.parametrize(
+    ("chart", "marks", "leads_to"),
+    [
+        ("Latency", "path[stroke='#3f7fe0']", {"order": "slowest"}),
+        ("Dollars by day", "path[fill='#3f7fe0']", {"agent": "dearest"}),
+        ("Dollars by agent", "path[fill='#3f7fe0']", {"agent": "dearest", "days": "7"}),
+    ],
+)
+def test_a_click_on_any_other_chart_leads_to_its_calls(  # noqa: PLR0917 - fixtures and parameters
+    dashboard: Served,
+    page: Page,
+    until: Until,
+    chart: str,
+    marks: str,
+    leads_to: dict[str, str],
+) -> None:
+    now = time.time()
+    dashboard.write([row(now, agent_name="dearest", cost_usd=Decimal(90))])
+    page.show(1280, 1400, dark=False)
+    page.go(dashboard.address)
+    # The middle of the largest bar, or of the point that is the last of its line, which is longer than any point.
+    found = f"""(() => {{
+        const boxes = [...document.querySelectorAll("section[aria-label='{chart}'] .chart {marks}")]
+            .map((mark) => mark.getBoundingClientRect())
+            .filter((box) => {"box.width < 14" if chart == "Latency" else "box.width > 12 && box.height > 12"});
+        boxes.sort((one, other) => other.width * other.height - one.width * one.height || other.x - one.x);
+        return boxes.map((box) => [box.x + box.width / 2, box.y + box.height / 2]);
+    }})()"""
+    until(lambda: "dearest" in text(page) and page.evaluate(found))
+    click(page, *page.evaluate(found)[0])
+    until(lambda: "/calls?" in page.evaluate("location.href"))
+    asked = dict(parse_qsl(page.evaluate("location.search").removeprefix("?")))
+    assert leads_to.items() <= asked.items()
+    if "days" not in leads_to:
+        assert int(asked["since"]) <= now < int(asked["until"])
+    until(lambda: "dearest" in text(page))
     assert page.errors == []
 
 
@@ -179,6 +224,29 @@ def test_runs_are_paused_with_the_token_and_not_without(
     until(lambda: not paused())
 
 
+def test_a_page_says_what_it_is_without_being_seen(
+    dashboard: Served, page: Page, until: Until
+) -> None:
+    dashboard.write([row()])
+    page.go(dashboard.address)
+    until(lambda: page.evaluate("document.querySelectorAll('.chart[aria-label]').length") == 4)
+    assert page.evaluate("document.documentElement.lang") == "en-US"
+    assert page.evaluate("document.title") == "Overview · claude-force"
+    assert page.evaluate("document.querySelectorAll('h1').length") == 1
+    assert page.evaluate("document.querySelector('nav [aria-current]').innerText") == "Overview"
+    described = page.evaluate(
+        "[...document.querySelectorAll('.chart')].map((chart) => chart.getAttribute('aria-label'))"
+    )
+    assert re.fullmatch(
+        r"Calls per minute in the last hour, together \d+ answered, \d+ from the cache, \d+ failed.",
+        described[0],
+    )
+    assert re.match(r"Dollars by agent: \S+ \$", described[3])
+    # The charts can be had without a mouse, too.
+    links = "[...document.querySelectorAll('.panel .top a')].map((link) => link.innerText)"
+    assert page.evaluate(links) == ["calls of the last hour", "slowest calls of a day"]
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("path", ["", "runs", "calls"])
@@ -190,6 +258,9 @@ def test_a_page_fits_its_width(  # noqa: PLR0917 - fixtures and parameters
     page.go(dashboard.address + path)
     until(lambda: page.evaluate("document.querySelectorAll('.panel').length") > 0)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(
+        "[...document.querySelectorAll('.scroll')].every((one) => one.scrollWidth <= one.clientWidth + 1)"
+    )
     colours = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert colours == ("rgb(14, 17, 22)" if dark else "rgb(244, 245, 247)")
     assert page.errors == []

@@ -45,11 +45,19 @@ def test_a_page_of_another_site_is_refused_also_on_its_socket(dashboard: Served)
     assert upgrade(dashboard.port, f"http://127.0.0.1:{dashboard.port + 1}") == "403"
 
 
-def upgrade(port: int, origin: str) -> str:
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:{port}", "evil.example:{port}"]
+)
+def test_a_name_that_points_at_this_machine_gets_no_socket(dashboard: Served, host: str) -> None:
+    host = host.format(port=dashboard.port)
+    assert upgrade(dashboard.port, f"http://{host}", host) == "403"
+
+
+def upgrade(port: int, origin: str, host: str | None = None) -> str:
     """The status that the server answers to a web socket of a page of this origin."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(
-            f"GET /_nicegui_ws/socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            f"GET /_nicegui_ws/socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {host or f'127.0.0.1:{port}'}\r\n"
             f"Origin: {origin}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )
@@ -168,7 +176,8 @@ asyncio.run(main())
 def test_a_port_that_is_taken_is_named(project: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"port {port}"), Dashboard(port=port):
+        said = f"port {port}: Address already in use. Give another port with --port"
+        with pytest.raises(ConfigError, match=said), Dashboard(port=port):
             pass
 
 

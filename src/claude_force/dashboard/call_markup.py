@@ -139,7 +139,7 @@ def _call_row(call: CallRow, narrowed: Callable[[str, str], str | None]) -> tupl
         Cell(str(call.attempts), "n wide"),
         Cell(f"{read:,}", "n wide"),
         Cell(f"{call.output_tokens:,}", "n wide"),
-        Cell("unknown" if call.cost_usd is None else dollars(call.cost_usd), "n"),
+        Cell("?" if call.cost_usd is None else dollars(call.cost_usd), "n"),
     )  # fmt: skip
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
-from claude_force.reporting.graph_drawing import one_line
+from claude_force.reporting.graph_drawing import cut, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+# No state or error of ours is longer.
+_PILL_CELLS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,9 @@ def link(href: str, text: str) -> str:
 
 
 def pill(state: str, text: str | None = None) -> str:
-    """A state in its colour."""
-    return f'<span class="pill s-{escape(state)}">{plain(text or state)}</span>'
+    """A state in its colour; the names of errors may be broken where there is little room."""
+    shown = escape(cut(one_line(text or state), _PILL_CELLS)).replace("_", "_<wbr>")
+    return f'<span class="pill s-{escape(state)}">{shown}</span>'
 
 
 def note(text: str) -> str:
