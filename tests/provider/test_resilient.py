@@ -30,7 +30,6 @@ from claude_force.domain.events import (
     EventListener,
     TextDelta,
 )
-from claude_force.domain.messages import CallContext
 from claude_force.domain.usage import Usage
 from claude_force.provider.resilient import ResilientClient
 from claude_force.resilience.breaker import BreakerPolicy
@@ -301,8 +300,7 @@ def test_run_that_is_stopped_while_a_retry_waits_for_a_budget_keeps_what_was_los
             raise RunStoppedError("the user has stopped the run", attempts=0)
 
     inner = ScriptedClient([TransportError("cut", usages=[PROMPT])])
-    context = CallContext(call_id="call-1", allowance=Waiting())
-    error, events, _ = outcome(lab, resilient(inner), context=context)
+    error, events, _ = outcome(lab, resilient(inner), context={"allowance": Waiting()})
     assert isinstance(error, RunStoppedError)
     assert (error.usages, error.attempts) == ((PROMPT,), 1)
     (failed,) = [event for event in events if isinstance(event, AttemptFailed)]
