@@ -139,6 +139,10 @@ class Admission:
         self.classes[ticket.key].rate.settle(ticket.reservation, usage)
         self.in_flight -= 1
 
+    def pause_seconds(self, key: str, now: float) -> float:
+        """For how long the API still asks one class to send nothing; 0 or less for no pause."""
+        return self.classes[key].rate.blocked_until - now
+
     def remove_impatient(self, now: float) -> list[tuple[Ticket, float]]:
         """Take out who would rather fail than wait for the end of its class's pause, with the pause in seconds."""
         removed: list[tuple[Ticket, float]] = []

@@ -187,8 +187,12 @@ class Governor:
             let_out = self._admission.enter(slot, now)
             if not let_out:
                 slot.start_waiting()
-                if slot.patience_seconds != NEVER:
-                    self._turn_away_impatient(now)
+                # Who waits already was looked at when the pause began: looking at all of them again for each that
+                # comes would take a second for some thousands.
+                pause = self._admission.pause_seconds(slot.key, now)
+                if pause > slot.patience_seconds:
+                    self._admission.leave(slot)
+                    _turn_away(slot, pause)
                 self._pump(now)
             if self._visits is not None:
                 self._alarm.ring_by(self._visits.due_at(now))
@@ -288,15 +292,18 @@ class Governor:
 
     def _turn_away_impatient(self, now: float) -> None:
         for ticket, pause in self._admission.remove_impatient(now):
-            _slot(ticket).turn_away(
-                RateLimitError(
-                    f"The API asks to send nothing for another {pause:.0f} s, longer than the "
-                    f"{ticket.patience_seconds:.0f} s that this call has left. Run it again later, or allow more "
-                    "time (--timeout, timeout_seconds).",
-                    retry_after_seconds=pause,
-                    attempts=0,
-                )
-            )
+            _turn_away(_slot(ticket), pause)
+
+
+def _turn_away(slot: Slot, pause: float) -> None:
+    slot.turn_away(
+        RateLimitError(
+            f"The API asks to send nothing for another {pause:.0f} s, longer than the {slot.patience_seconds:.0f} s that "
+            "this call has left. Run it again later, or allow more time (--timeout, timeout_seconds).",
+            retry_after_seconds=pause,
+            attempts=0,
+        )
+    )
 
 
 def _slot(ticket: Ticket) -> Slot:
