@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +39,19 @@ HELD = Scenario(
         distribution="fixed", first_event_median_seconds=3.0, output_tokens_per_second=1e9
     )
 )
+# 25 single calls: unlike those of a run, none of them waits for what the others do not use.
+AT_ONCE = """
+import asyncio, sys
+from claude_force import AsyncAgentOrchestrator
+
+async def main(first):
+    async with AsyncAgentOrchestrator(enable_cache=False) as force:
+        calls = [force.run_agent("alpha", f"question {n:02}") for n in range(first, first + 25)]
+        for end in await asyncio.gather(*calls, return_exceptions=True):
+            print(getattr(end, "kind", "ok"))
+
+asyncio.run(main(int(sys.argv[1])))
+"""
 BRISK = Scenario(
     latency=Latency(
         distribution="fixed", first_event_median_seconds=0.05, output_tokens_per_second=1e9
@@ -67,7 +84,6 @@ def test_hundred_first_calls_of_four_machines_against_a_budget_of_the_day_for_th
     project: Project,
     simulator: SimulatorThread,
     make_blocking: MakeBlocking,
-    spawn: Spawn,
     environments: list[dict[str, str]],
 ) -> None:
     with make_blocking(budget_usd=0) as force, pytest.raises(BudgetExceededError) as refused:
@@ -77,25 +93,24 @@ def test_hundred_first_calls_of_four_machines_against_a_budget_of_the_day_for_th
         budgets={"per_day_usd": str(worst * Decimal("3.5"))},
         performance={"max_concurrent_agents": 25, "max_retries": 0},
     )
-    for machine in range(4):
-        items = [
-            {"id": n, "task": f"question {n:02}"} for n in range(25 * machine, 25 * (machine + 1))
-        ]
-        project.items(*items, name=f"items-{machine}.jsonl")
     simulator.use_scenario(HELD)
-    runs = [
-        spawn(
-            *("run", "map", "alpha", "--no-cache", "--items", f"items-{machine}.jsonl"),
-            *("--out", f"results-{machine}.jsonl"),
-            env=environment,
+    key = {"ANTHROPIC_API_KEY": "key-of-the-tests", "ANTHROPIC_BASE_URL": simulator.base_url}
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-c", AT_ONCE, str(25 * machine)],
+            env={**os.environ, **key, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for machine, environment in enumerate(environments)
     ]
-    for run in runs:
-        run.communicate(timeout=60)
+    try:
+        ended = " ".join(machine.communicate(timeout=60)[0] for machine in machines).split()
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert Counter(ended) == {"ok": 3, "budget_exceeded": 97}
     assert simulator.stats.requests == 3
-    results = [line for n in range(4) for line in project.lines(f"results-{n}.jsonl")]
-    assert sum(line["ok"] for line in results) == 3
 
 
 def test_a_pause_on_one_machine_stops_the_runs_of_another_until_it_ends(
