@@ -64,8 +64,8 @@ class SemanticAgents:
         if definition.tools:
             raise ConfigError(
                 f"The semantic cache is switched on for {call.agent_name!r}, which has tools "
-                f"({', '.join(definition.tools)}): what they find changes while the task stays the same. Take the agent "
-                "out of cache.semantic.agents, or the tools out of its file; nothing was sent."
+                f"({', '.join(definition.tools)}): what they find changes while the task stays the same. Nothing "
+                "was sent. Leave out --semantic-cache (semantic_cache=), or take the agent out of cache.semantic.agents."
             )
         if call.files or call.upstream:
             return None
