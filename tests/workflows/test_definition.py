@@ -155,7 +155,7 @@ def test_all_problems_of_several_kinds_are_reported_at_once() -> None:
         "steps[1].agent: expected the name of an agent, found ''",
         "steps[2].id: expected text, found 7",
         "steps[2].task: expected text, found ['x']",
-        "steps[2].max_tokens: expected a whole number of 1 or more, found 0",
+        "steps[2].max_tokens: expected a whole number from 1 to 128,000, found 0",
         "steps[2].effort: expected one of low, medium, high, max, found 'huge'",
         "steps[3].dependencies: expected a list of step ids, found 'a'",
         "steps[4]: expected an object with id and agent, found 'beta'",
@@ -172,7 +172,7 @@ def test_step_that_is_wrong_itself_is_no_unknown_step_for_others() -> None:
             {"id": "a", "agent": "x", "max_tokens": "many"},
             {"id": "b", "agent": "x", "needs": ["a"]},
         )
-    ) == ("steps[0].max_tokens: expected a whole number of 1 or more, found 'many'",)
+    ) == ("steps[0].max_tokens: expected a whole number from 1 to 128,000, found 'many'",)
 
 
 def test_cycle_is_shown_as_a_path() -> None:
@@ -206,6 +206,22 @@ def test_every_cycle_is_shown_beside_what_else_is_wrong() -> None:
         "step 'c': task: 'non' is no step",
         "step 'd': when: it ends too early",
     )
+
+
+def test_data_of_a_step_without_a_schema_is_a_problem() -> None:
+    found = problems_of(
+        steps(
+            {"id": "a", "agent": "x"},
+            {"id": "b", "agent": "x", "output_schema": {}},
+            {
+                "id": "c",
+                "agent": "x",
+                "needs": ["a", "b"],
+                "task": "{{ steps['a'].data.names }} {{ steps.b.data }} {{ steps.a.text }}",
+            },
+        )
+    )
+    assert found == ("step 'c': task: uses the data of 'a', which needs an output_schema for it",)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ class TestTemplates:
         )
         assert result.results["all"] == '<{"names": ["x"]} and ["x"]>'
         assert result.results["files"] == '["<src/a.py>"]'
-        assert "there is no text in <one>" in str(result.steps["nothing"].error)
+        assert "the run so far has no 'text'; it has: one" in str(result.steps["nothing"].error)
 
     def test_an_answer_that_is_a_template_is_text(self) -> None:
         _, client = run(
@@ -185,9 +185,25 @@ class TestConditions:
         assert result.steps["two"].state == "succeeded"
 
     def test_a_condition_over_what_is_not_there_fails_its_step(self) -> None:
-        result, _ = run([step("one", "x"), step("two", "y", "one", when="steps.one.data.names")])
+        result, _ = run([step("one", "x"), step("two", "y", "one", when="steps.one.txt")])
         assert result.steps["two"].state == "failed"
-        assert "steps.one.data.names" in str(result.steps["two"].error)
+        assert str(result.steps["two"].error) == (
+            "'steps.one.txt': step 'one', which succeeded, has no 'txt'; it has: ok, state, text, data"
+        )
+
+    def test_what_may_not_be_there_can_be_asked_for(self) -> None:
+        result, _ = run(
+            [
+                step("one", "x", when="false"),
+                step(
+                    "two",
+                    "{{ steps.one.text if steps.one.text is defined else 'none' }}",
+                    "one",
+                    on_error="continue",
+                ),
+            ]
+        )
+        assert result.results["two"] == "<none>"
 
 
 class TestFanOut:

@@ -158,6 +158,9 @@ def _text_problems(step: Step, steps: Mapping[str, Step], *, in_order: bool) -> 
         yield from _name_problems(field, used, _ALWAYS | more)
         for step_id in sorted(used.steps - steps.keys()):
             yield f"{field}: {step_id!r} is no step{did_you_mean(step_id, steps)}"
+        for step_id in sorted(used.data):
+            if step_id in steps and steps[step_id].output_schema is None:
+                yield f"{field}: uses the data of {step_id!r}, which needs an output_schema for it"
         if in_order:
             for step_id in sorted(used.steps & steps.keys() - _all_before(step, steps)):
                 yield f"{field}: uses {step_id!r}, which does not end before it; add it to the dependencies"

@@ -43,7 +43,7 @@ def items_of(source: ForEach, inputs: RunInputs, ended: Mapping[str, StepResult]
     """
     if source.files:
         return [
-            Item(Names({"path": f.name, "name": f.name.rpartition("/")[2]}), "", (f,))
+            Item(Names({"path": f.name, "name": f.name.rpartition("/")[2]}, "the file"), "", (f,))
             for f in inputs.files
         ]
     if source.lines is not None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from claude_force.agents.prompts import MAX_OUTPUT_TOKENS
 from claude_force.domain.errors import WorkflowDefinitionError
 from claude_force.workflows.checking import did_you_mean, problems_of
 from claude_force.workflows.definition import (
@@ -38,7 +39,7 @@ _EFFORTS: Final = ("low", "medium", "high", "max")
 _SOURCES: Final = ("lines", "step", "files")
 # Whole numbers by name, with the least and the most.
 _WHOLE: Final[dict[str, tuple[int, int | None]]] = {
-    "max_tokens": (1, None),
+    "max_tokens": (1, MAX_OUTPUT_TOKENS),
     "max_parallel": (1, None),
     "max_rounds": (1, MAX_ROUNDS),
     "retries": (0, 10),
@@ -209,7 +210,7 @@ def _whole(place: str, key: str, entry: Mapping[str, object], problems: list[str
         or value < least
         or (most is not None and value > most)
     ):
-        bounds = f"of {least} or more" if most is None else f"from {least} to {most}"
+        bounds = f"of {least} or more" if most is None else f"from {least} to {most:,}"
         problems.append(f"{place}.{key}: expected a whole number {bounds}, found {value!r}")
         return None
     return value
@@ -265,7 +266,7 @@ def _dependencies(place: str, entry: Mapping[str, object], problems: list[str]) 
     problems += [
         f"{place}.{key}: expected a list of step ids, found {entry[key]!r}"
         for key in ("dependencies", "needs")
-        if key in entry and not _is_list_of_text(entry[key])
+        if entry.get(key) is not None and not _is_list_of_text(entry[key])
     ]
     if "dependencies" in entry and "needs" in entry:
         problems.append(f"{place}.needs: the same as dependencies; keep one of them")

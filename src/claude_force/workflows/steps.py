@@ -30,7 +30,7 @@ class Answer:
 
     def names(self) -> Names:
         """As templates see it."""
-        return Names({"text": self.result.text, "data": self.data})
+        return Names({"text": self.result.text, "data": self.data}, "the answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,9 @@ def template_names(
     """What templates and expressions see."""
     names: dict[str, object] = {
         "task": inputs.task,
-        "steps": Names({step_id: _step_names(step) for step_id, step in ended.items()}),
+        "steps": Names(
+            {step_id: _step_names(step) for step_id, step in ended.items()}, "the run so far"
+        ),
         "round": asking.round,
     }
     if asking.item is not None:
@@ -117,7 +119,10 @@ def _step_names(step: StepResult) -> Names:
     known: dict[str, object] = {"ok": step.state == "succeeded", "state": step.state}
     if (text := step.text) is not None:
         known |= {"text": text, "data": step.data}
-    return Names(known)
+    return Names(known, f"step {step.step_id!r}, which {_ENDS[step.state]},")
+
+
+_ENDS = {"succeeded": "succeeded", "failed": "failed", "skipped": "was skipped"}
 
 
 def _blocks(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from claude_force.domain.errors import WorkflowDefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from jinja2 import nodes
     from jinja2.sandbox import SandboxedEnvironment
@@ -43,6 +43,8 @@ class References:
     names: frozenset[str]
     # Ids of steps that are named outright; a computed one is not among them.
     steps: frozenset[str]
+    # Those of them whose ``data`` is used.
+    data: frozenset[str] = frozenset()
 
 
 class Names:
@@ -51,10 +53,12 @@ class Names:
     Put in as it is, an answer stands for its text, and a file for its path.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "_what")
 
-    def __init__(self, values: Mapping[str, object]) -> None:
+    def __init__(self, values: Mapping[str, object], what: str) -> None:
         self._values = values
+        # In the words of an error.
+        self._what = what
 
     def __getattr__(self, name: str) -> object:
         try:
@@ -72,10 +76,11 @@ class Names:
         for name in ("text", "path"):
             if name in self._values:
                 return str(self._values[name])
-        raise LookupError(f"there is no text in {self!r}")
+        raise LookupError(self.without("text"))
 
-    def __repr__(self) -> str:
-        return f"<{', '.join(self._values)}>"
+    def without(self, name: str) -> str:
+        """Says that nothing here is called so."""
+        return f"{self._what} has no {name!r}; it has: {', '.join(self._values) or 'nothing'}"
 
 
 def is_template(text: str) -> bool:
@@ -150,7 +155,7 @@ def _references(source: str, parse: Callable[[], nodes.Template]) -> References:
         raise WorkflowDefinitionError(f"{_explained(error.message or '')}{where}") from error
     except RecursionError as error:
         raise WorkflowDefinitionError("it is nested too deeply") from error
-    return References(frozenset(names), frozenset(_steps_in(tree)))
+    return References(frozenset(names), frozenset(_steps_in(tree)), frozenset(_data_in(tree)))
 
 
 def _explained(message: str) -> str:
@@ -160,18 +165,42 @@ def _explained(message: str) -> str:
     return message.rstrip(".")
 
 
-def _steps_in(tree: nodes.Template) -> set[str]:
+def _steps_in(tree: nodes.Template) -> Iterator[str]:
     from jinja2 import nodes
 
-    found = set()
-    for attribute in tree.find_all(nodes.Getattr):
-        if isinstance(attribute.node, nodes.Name) and attribute.node.name == "steps":
-            found.add(attribute.attr)
-    for subscript in tree.find_all(nodes.Getitem):
-        of_steps = isinstance(subscript.node, nodes.Name) and subscript.node.name == "steps"
-        if of_steps and isinstance(subscript.arg, nodes.Const):
-            found.add(str(subscript.arg.value))
-    return found
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        if (step_id := _step_of(node)) is not None:
+            yield step_id
+
+
+def _data_in(tree: nodes.Template) -> Iterator[str]:
+    """Steps of which `steps.ID.data` is used."""
+    from jinja2 import nodes
+
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        assert isinstance(node, nodes.Getattr | nodes.Getitem)  # noqa: S101 - what was looked for
+        if _key_of(node) == "data" and (step_id := _step_of(node.node)) is not None:
+            yield step_id
+
+
+def _step_of(node: nodes.Node) -> str | None:
+    """The id in `steps.ID` or `steps["ID"]`."""
+    from jinja2 import nodes
+
+    if not isinstance(node, nodes.Getattr | nodes.Getitem):
+        return None
+    of_steps = isinstance(node.node, nodes.Name) and node.node.name == "steps"
+    return _key_of(node) if of_steps else None
+
+
+def _key_of(node: nodes.Node) -> str | None:
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        return str(node.arg.value)
+    return None
 
 
 def _parsed_expression(expression: str) -> nodes.Template:
@@ -203,11 +232,26 @@ def _evaluated(source: str, evaluate: Callable[[], object]) -> object:
 
 @lru_cache(maxsize=1)
 def _environment() -> SandboxedEnvironment:
-    from jinja2 import StrictUndefined
+    from jinja2 import StrictUndefined, TemplateRuntimeError, UndefinedError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.utils import missing
+
+    class Missing(StrictUndefined):
+        """Names what is not there in words of ours."""
+
+        def __init__(
+            self,
+            hint: str | None = None,
+            obj: object = missing,
+            name: str | None = None,
+            exc: type[TemplateRuntimeError] = UndefinedError,
+        ) -> None:
+            if hint is None and name is not None and isinstance(obj, Names):
+                hint = obj.without(name)
+            super().__init__(hint, obj, name, exc)
 
     environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined,
+        undefined=Missing,
         # A task is text for a model, not for a browser.
         autoescape=False,
         keep_trailing_newline=True,
