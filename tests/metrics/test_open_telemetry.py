@@ -175,6 +175,13 @@ def test_a_collector_that_is_gone_costs_no_answer(project: Project, process: Pro
     )
     assert run.code == 0, run.err
     assert run.json["ok"] is True
+    # Once, however often the exporters have tried.
+    assert [
+        line for line in run.err.splitlines() if "collector" in line or "Transient" in line
+    ] == [
+        "Warning: the collector has not got all spans and metrics; "  # noqa: ISC004 - one line
+        "OTEL_EXPORTER_OTLP_ENDPOINT names it, else it is http://localhost:4318"
+    ]
 
 
 def test_a_call_belongs_to_the_span_that_is_current_where_it_is_made(
