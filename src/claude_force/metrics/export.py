@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ExportFormat: TypeAlias = Literal["csv", "json", "parquet"]
 
+_DOLLARS: Final = tuple(name for name in CallRow._fields if name.endswith("_usd"))
 # A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -44,9 +45,9 @@ def row_json(row: CallRow) -> dict[str, Any]:
     values["ended_at"] = datetime.fromtimestamp(row.ended_at, UTC).isoformat(
         timespec="milliseconds"
     )
-    for name, value in values.items():
-        if name.endswith("_usd") and value is not None:
-            values[name] = f"{value:f}"
+    for name in _DOLLARS:
+        if values[name] is not None:
+            values[name] = f"{values[name]:f}"
     return values
 
 
