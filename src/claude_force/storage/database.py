@@ -93,7 +93,13 @@ def open_database(
                 raise ForeignFileError(message) from error
             # The switch to WAL does not wait for other openers, whatever the busy timeout is.
             if not is_busy(error) or time.monotonic() >= deadline:
-                message = f"cannot open {str(path)!r}: {error}"
+                # Readers write too: the log of a database is shared through a file beside it.
+                next_step = (
+                    "another process holds it, wait for that"
+                    if is_busy(error)
+                    else "check that the folder can be written and the disk is not full"
+                )
+                message = f"cannot open {str(path)!r}: {error}; {next_step}"
                 raise StorageError(message) from error
         time.sleep(_RETRY_SECONDS)
 
