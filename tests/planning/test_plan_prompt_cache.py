@@ -41,14 +41,18 @@ ONE_AFTER_ANOTHER: dict[str, Any] = {
 
 
 def planned_and_run(
-    make_force: MakeAsync, workflow: dict[str, Any], **options: Any
+    make_force: MakeAsync,
+    workflow: dict[str, Any],
+    *,
+    files: tuple[Attachment, ...] = SHARED,
+    **options: Any,
 ) -> tuple[WorkflowPlan, Decimal]:
     """The plan, and what metrics say the prompt cache has saved once it was run."""
 
     async def main() -> WorkflowPlan:
         async with make_force(enable_cache=False, **options) as force:
-            plan = await force.plan_workflow(workflow, "Go.", files=SHARED)
-            assert (await force.execute_workflow(workflow, "Go.", files=SHARED)).ok
+            plan = await force.plan_workflow(workflow, "Go.", files=files)
+            assert (await force.execute_workflow(workflow, "Go.", files=files)).ok
             return plan
 
     plan = asyncio.run(main())
@@ -60,6 +64,17 @@ def planned_and_run(
 def test_what_is_forecast_is_what_is_saved(make_force: MakeAsync, workflow: dict[str, Any]) -> None:
     plan, measured = planned_and_run(make_force, workflow)
     assert measured > 0
+    assert float(plan.prompt_cache_saving_usd or 0) == pytest.approx(float(measured), rel=0.02)
+
+
+def test_map_over_fifty_files_is_forecast_to_pay_for_the_definition_once(
+    make_force: MakeAsync, project: Project
+) -> None:
+    project.agent("guide", SHARED[0].text)
+    files = tuple(Attachment(f"src/part_{n}.py", f"x = {n}\n" * 20) for n in range(50))
+    over = {"steps": [{"id": "each", "agent": "guide", "task": "Check.", "for_each": "files"}]}
+    plan, measured = planned_and_run(make_force, over, files=files)
+    assert measured > Decimal("0.5")
     assert float(plan.prompt_cache_saving_usd or 0) == pytest.approx(float(measured), rel=0.02)
 
 
