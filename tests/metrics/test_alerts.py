@@ -196,15 +196,22 @@ def test_30_days_of_ordinary_load_have_no_anomaly(seed: int) -> None:
     assert found == []
 
 
-def test_planted_anomalies_are_found_and_little_else() -> None:
+@pytest.mark.parametrize(
+    ("slower", "failing", "dearer", "least_recall"),
+    [(3.0, 0.35, 5.0, 0.95), (2.5, 0.25, 4.0, 0.8)],
+    ids=["plain", "slight"],
+)
+def test_planted_anomalies_are_found_and_little_else(
+    slower: float, failing: float, dearer: float, least_recall: float
+) -> None:
     draw = random.Random(7)  # noqa: S311 - as above
     hours = month(draw)
     starts = sorted(hours["writer"])
     planted = set()
     kinds = {
-        "latency": {"slower": 3.0},
-        "errors": {"failing": 0.35},
-        "cost": {"dearer": 5.0},
+        "latency": {"slower": slower},
+        "errors": {"failing": failing},
+        "cost": {"dearer": dearer},
     }
     # Only hours that have at least 30 calls and two weeks before them: of the others nothing is said.
     eligible = [
@@ -230,7 +237,7 @@ def test_planted_anomalies_are_found_and_little_else() -> None:
         f"planted {len(planted)}, found {len(found)}: precision {precision:.3f}, recall {recall:.3f}"
     )
     assert precision >= 0.95
-    assert recall >= 0.9
+    assert recall >= least_recall
 
 
 def test_rules_are_silent_on_30_days_of_ordinary_load() -> None:
