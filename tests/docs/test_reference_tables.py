@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import claude_force
@@ -45,6 +46,16 @@ def test_the_table_of_fields_is_that_of_the_code() -> None:
     page = (DOCS / "configuration.md").read_text(encoding="utf-8")
     table = "\n".join((*HEAD, *map(field_row, FIELDS)))
     assert f"config.fields -->\n{table}\n<!-- end of fields -->" in page, f"expected:\n{table}"
+
+
+def test_the_readme_names_every_extra() -> None:
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    page = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    install = page.split("## Install")[1].split("\n## ")[0]
+    extras = project["project"]["optional-dependencies"]
+    assert [
+        name for name in extras if f"`{name}`" not in install and f"[{name}]" not in install
+    ] == []
 
 
 def test_every_error_has_its_row_with_exit_code_and_kind() -> None:
