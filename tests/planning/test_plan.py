@@ -316,7 +316,7 @@ class TestCommand:
         ended = cli("plan", "review", "-t", TASK, "-f", "src", key=None)
         assert ended.code == 0
         assert "verdict" in ended.out
-        assert "about 24 s (estimate), decided by: code -> verdict" in ended.out
+        assert "about 24 s (estimate); critical path: code -> verdict" in ended.out
         assert simulator.stats.requests == 0
 
     def test_json_has_every_figure_and_dollars_as_text(

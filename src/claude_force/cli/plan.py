@@ -142,7 +142,7 @@ def _remarks(found: WorkflowPlan, budget: Decimal | None) -> list[str]:
         lines.append("Nothing to pay: the cache holds every answer.")
     else:
         lines.append(
-            f"about {_seconds(found.seconds)} (estimate), decided by: {' -> '.join(map(_plain, found.critical_path))}"
+            f"about {_seconds(found.seconds)} (estimate); critical path: {' -> '.join(map(_plain, found.critical_path))}"
         )
     if any(step.batch and step.seconds for step in found.steps):
         lines.append(
