@@ -85,6 +85,15 @@ def test_a_wrong_token_is_no_cookie_and_a_redirect_never_leaves_this_server(
         assert "\n" not in location
 
 
+def test_an_address_for_a_browser_allows_changes_once(tmp_path: Path) -> None:
+    with Dashboard(port=0, state_dir=tmp_path, token="known") as one:
+        path = one.url_for_once().removeprefix(one.address.rstrip("/"))
+        assert one.token not in path
+        cookies = [get(one.port, path)[1].get("set-cookie", "") for _ in range(2)]
+    assert cookies[0].startswith(f"claude_force_dashboard_{one.port}=known;")
+    assert cookies[1] == ""
+
+
 def test_every_page_allows_nothing_from_outside(dashboard: Served) -> None:
     for path in ("/", "/calls", "/runs", "/runs/unknown", "/nowhere"):
         policy = get(dashboard.port, path)[1]["content-security-policy"]
@@ -136,6 +145,12 @@ def test_a_store_that_cannot_be_read_is_said_on_the_page(tmp_path: Path) -> None
 def test_only_loopback_is_served(project: Project) -> None:
     with pytest.raises(InputError, match=r"'192\.0\.2\.1'"):
         Dashboard(host="192.0.2.1")
+
+
+@pytest.mark.parametrize("token", ["", "a;b", "a&b", "a\r\nb"])
+def test_a_token_that_would_break_a_cookie_is_refused(token: str) -> None:
+    with pytest.raises(InputError, match="letters, digits"):
+        Dashboard(token=token)
 
 
 def test_a_dashboard_runs_in_a_program_twice_but_not_two_at_a_time(project: Project) -> None:

@@ -58,7 +58,7 @@ def dashboard(  # noqa: PLR0917 - click passes options by name
         else:
             click.echo(f"Dashboard: {served.url}")
             click.echo("Ctrl-C stops it.")
-        if browser and click.launch(served.url) != 0:
+        if browser and click.launch(served.url_for_once()) != 0:
             click.echo("No browser could be opened; open the address yourself.", err=True)
         stop.wait()
     click.echo("The dashboard has stopped.", err=True)

@@ -42,12 +42,20 @@ class Guard:
     A request whose Host is not this server on loopback is refused, which keeps out pages that point a name of theirs
     at this machine; so is one whose Origin is another page. ``?token=`` is taken out of the address and kept in a
     cookie that no script can read and no other site can have sent.
+
+    Args:
+        app: what is guarded.
+        port: where it is served.
+        token: what allows changes.
+        once: codes that stand for the token in an address, each the first time; they are taken out when used.
+        stores: handed to every page.
     """
 
-    def __init__(self, app: App, *, port: int, token: str, stores: Stores) -> None:
+    def __init__(self, app: App, *, port: int, token: str, once: set[str], stores: Stores) -> None:
         self._app = app
         self._stores = stores
         self._token = token.encode()
+        self._once = once
         self._hosts = own_hosts(port)
         # A cookie belongs to a host whatever its port: two dashboards must not take it from each other.
         self._cookie = f"claude_force_dashboard_{port}"
@@ -81,14 +89,25 @@ class Guard:
             return False
         return morsel is not None and hmac.compare_digest(morsel.value.encode(), self._token)
 
+    def _is_known(self, given: str) -> bool:
+        if hmac.compare_digest(given.encode(), self._token):
+            return True
+        found = next(
+            (code for code in self._once if hmac.compare_digest(given.encode(), code.encode())),
+            None,
+        )
+        if found is None:
+            return False
+        self._once.discard(found)
+        return True
+
     async def _redirect(self, scope: Scope, send: Send, given: list[tuple[str, str]]) -> None:
         """To the same address without the token, which is then in no history and no Referer."""
         rest = urlencode([(name, value) for name, value in given if name != "token"])
         # One slash: two would make it the address of another host.
         path = "/" + quote(scope["path"].lstrip("/\\"))
         headers = [(b"location", f"{path}?{rest}".rstrip("?").encode())]
-        token = next(value for name, value in given if name == "token").encode()
-        if hmac.compare_digest(token, self._token):
+        if self._is_known(next(value for name, value in given if name == "token")):
             cookie = f"{self._cookie}={self._token.decode()}; Path=/; HttpOnly; SameSite=Strict"
             headers.append((b"set-cookie", cookie.encode()))
         await _respond(send, 303, b"", headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import threading
 from concurrent.futures import Future
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT: Final = 8790
 _CLOSE_SECONDS: Final = 2
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+")
 # NiceGUI keeps its state for a whole process.
 _ONE_AT_A_TIME: Final = threading.Lock()
 
@@ -55,11 +57,11 @@ class Dashboard:
         config_path: a claude.json, for the thresholds of alerts; None looks for one from here upwards.
         port: 0 takes any free one.
         host: only loopback.
-        token: what allows changes; a random one where none is given.
+        token: what allows changes, of letters, digits, ``-`` and ``_``; a random one where none is given.
 
     Raises:
         ConfigError: on entering, the port is taken.
-        InputError: the host is not loopback.
+        InputError: the host is not loopback, or the token has other characters.
         OptionalDependencyError: on importing, the extra ``dashboard`` is not installed.
     """
 
@@ -77,7 +79,13 @@ class Dashboard:
                 f"The dashboard cannot listen on {host!r}: it shows what you spend, so it stays on this machine. "
                 f"Use {', '.join(LOOPBACK)}; from elsewhere, forward the port by ssh."
             )
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise InputError(
+                "The token of the dashboard becomes part of an address and a cookie: "
+                "give letters, digits, '-' and '_' only, or none for a random one."
+            )
         self.token = token or os.urandom(16).hex()
+        self._once: set[str] = set()
         self._host = host
         self._wanted_port = port
         self._places = _places(state_dir, config_path)
@@ -95,6 +103,15 @@ class Dashboard:
     def url(self) -> str:
         """Where it can be changed, too: keep it to yourself."""
         return f"{self.address}?token={self.token}"
+
+    def url_for_once(self) -> str:
+        """An address like `url` that allows changes to whoever opens it first.
+
+        For the command line of a browser, which other users of the machine can read.
+        """
+        code = os.urandom(16).hex()
+        self._once.add(code)
+        return f"{self.address}?token={code}"
 
     def __enter__(self) -> Self:
         if not _ONE_AT_A_TIME.acquire(blocking=False):
@@ -158,7 +175,7 @@ class Dashboard:
     async def _run(self, listener: socket.socket, started: Future[None]) -> None:
         stores = Stores(self._places)
         try:
-            guard = Guard(_app(), port=self.port, token=self.token, stores=stores)
+            guard = Guard(_app(), port=self.port, token=self.token, once=self._once, stores=stores)
             config = uvicorn.Config(
                 guard,
                 # What it would say of requests has addresses in it.
