@@ -201,6 +201,18 @@ def test_a_run_is_seen_while_it_goes_on_and_stopped_from_its_page(
     assert RunStore(dashboard.folder).load("a1b2c3").state == "interrupted"
 
 
+def test_a_step_whose_run_was_interrupted_is_not_shown_as_running(
+    dashboard: Served, page: Page, until: Until
+) -> None:
+    with run_under_way(dashboard.folder, "f0f0f0"):
+        pass
+    page.go(f"{dashboard.address}runs/f0f0f0")
+    until(lambda: "gather" in text(page))
+    assert page.evaluate("document.querySelectorAll('.s-running').length") == 0
+    assert page.evaluate("document.querySelectorAll('.graph .s-interrupted').length") == 1
+    assert text(page).count("! interrupted") == 2
+
+
 def test_runs_are_paused_with_the_token_and_not_without(
     dashboard: Served, page: Page, until: Until
 ) -> None:

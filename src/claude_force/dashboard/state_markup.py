@@ -16,7 +16,7 @@ from claude_force.dashboard.markup import (
     short,
     table,
 )
-from claude_force.dashboard.run_drawing import SIGNS, run_svg
+from claude_force.dashboard.run_drawing import SIGNS, run_svg, shown_state
 from claude_force.dashboard.stores import Unreadable
 from claude_force.reporting.numbers import counted, dollars, duration
 from claude_force.reporting.run_facts import step_seconds
@@ -40,6 +40,14 @@ _PHASES: Final = {
     Phase.OPEN: "open",
     Phase.PROBING: "probing",
     Phase.DUE: "probe due",
+}
+# Nothing but a probe that is under way gets through these.
+_SHUT: Final = frozenset({Phase.OPEN, Phase.PROBING})
+_PHASE_COLOURS: Final = {
+    Phase.CLOSED: "running",
+    Phase.OPEN: "failed",
+    Phase.PROBING: "failed",
+    Phase.DUE: "skipped",
 }
 # States in which a step has nothing more to do.
 DONE: Final = frozenset({"succeeded", "failed", "skipped"})
@@ -75,7 +83,7 @@ def warnings_list(alerts: Sequence[Alert] | None, limits: SharedState | Unreadab
         items += [
             f"{pill('failed', _PHASES[phase])}<span class=what>The circuit breaker of {plain(key)} lets nothing through.</span>"
             for key in limits.breakers
-            if (phase := limits.phase(key)) is not Phase.CLOSED
+            if (phase := limits.phase(key)) in _SHUT
         ]
     items += [
         f"{pill(*_ALERT_PILLS['firing'])}<span class=what>{plain(one.text)}</span>"
@@ -96,7 +104,7 @@ def limits_view(state: SharedState | Unreadable | None) -> str:
         items.append(f"{pill('stopped', 'paused')}<span class=what>no request is let out</span>")
     for key, breaker in state.breakers.items():
         phase = state.phase(key)
-        shown = pill("running" if phase is Phase.CLOSED else "failed", _PHASES[phase])
+        shown = pill(_PHASE_COLOURS[phase], _PHASES[phase])
         since = f" since {_clock(breaker.opened_at)}" if breaker.opened_at is not None else ""
         items.append(
             f"{shown}<span class=what>breaker of {plain(key)}{since}, {counted(breaker.failures, 'failure')} in a row</span>"
@@ -154,16 +162,19 @@ def steps_table(run: RunRecord, elapsed: float) -> str:
     rows = []
     for step in run.steps:
         taken = step_seconds(step, elapsed)
+        state = shown_state(step.state, run)
         rows.append(
             (
                 Cell(step.step_id, "name"),
-                Cell(step.agent_name, "name", address("/calls", agent=step.agent_name, days=7)),
-                Cell(f"{SIGNS[step.state]} {step.state}", "nowrap", state=step.state),
-                Cell(step.error_kind or step.reason or "", "name wide"),
+                Cell(
+                    step.agent_name, "name wide", address("/calls", agent=step.agent_name, days=7)
+                ),
+                Cell(f"{SIGNS[state]} {state}", "nowrap", state=state),
+                Cell(step.error_kind or step.reason or "", "name"),
                 Cell("" if taken is None else duration(taken), "n"),
             )
         )
-    return table(heads("step", "agent", "state", "why", figures=("took",), wide=("why",)), rows)
+    return table(heads("step", "agent", "state", "why", figures=("took",), wide=("agent",)), rows)
 
 
 def elapsed_seconds(run: RunRecord, now: float) -> float | None:
