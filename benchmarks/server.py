@@ -25,11 +25,11 @@ SLOW_SECONDS = 0.2
 
 _HEADERS = (
     b"request-id: req_011CSHoEeqs5C35K2UUqR7Fy\r\n"
-    b"anthropic-ratelimit-requests-limit: 4000\r\n"
-    b"anthropic-ratelimit-requests-remaining: 3999\r\n"
+    b"anthropic-ratelimit-requests-limit: 10000000\r\n"
+    b"anthropic-ratelimit-requests-remaining: 9999999\r\n"
     b"anthropic-ratelimit-requests-reset: 2026-11-01T00:00:00Z\r\n"
-    b"anthropic-ratelimit-input-tokens-limit: 2000000\r\n"
-    b"anthropic-ratelimit-input-tokens-remaining: 1999000\r\n"
+    b"anthropic-ratelimit-input-tokens-limit: 20000000000\r\n"
+    b"anthropic-ratelimit-input-tokens-remaining: 19999999000\r\n"
     b"anthropic-ratelimit-input-tokens-reset: 2026-11-01T00:00:00Z\r\n"
 )
 _STREAM_HEAD = (

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # What a process keeps at hand beyond what it used since its last visit, so that a call after a pause waits for nobody.
 _AT_HAND: Final = 2
 _HEADROOM: Final = 1.5
+# And what a limit brings in a fifth of a second, the usual time between two visits: a burst that the limit allows
+# does not wait for a visit.
+_SHARE_AT_HAND: Final = 0.2 / 60
 
 
 class ClassState:
@@ -118,7 +121,11 @@ class ClassState:
             needed = self._typical = self.rate.needs(first.estimate)
         free_places = max(0, int(self.rate.window.size) - self.rate.in_flight)
         soon = min(len(self.queue), free_places) + _AT_HAND + _HEADROOM * self._started
-        return needed, (soon, soon * self._typical[1], soon * self._typical[2])
+        requests, input_tokens, output_tokens = (
+            max(soon * typical, (bucket.limit or 0.0) * _SHARE_AT_HAND)
+            for typical, bucket in zip((1.0, *self._typical[1:]), self.rate.buckets, strict=True)
+        )
+        return needed, (requests, input_tokens, output_tokens)
 
     def _errors(self) -> dict[str, tuple[float | None, float | None, float, str]]:
         """By kind: the limit, the error of our count, and the pools that it was counted by, from the newest response."""
