@@ -46,6 +46,19 @@ def test_folder_is_read_in_order_with_hidden_files_and_without_git(tmp_path: Pat
     assert names(tmp_path, ".") == [".hidden", "a.txt", "b/a.py", "b/z.py"]
 
 
+def test_what_programs_keep_for_themselves_is_left_out_without_a_gitignore(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        {
+            "app.py": "", "__pycache__/app.pyc": b"\0", "web/node_modules/left/pad.js": "", "web/page.js": "",
+            ".venv/pyvenv.cfg": "", ".venv/lib/x.py": "",
+        },
+    )  # fmt: skip
+    assert names(tmp_path, ".") == ["app.py", "web/page.js"]
+    assert collect_files(["."], root=tmp_path).skipped == ()
+    assert names(tmp_path, ".venv/lib") == [".venv/lib/x.py"]
+
+
 def test_gitignore_is_respected_at_every_level(tmp_path: Path) -> None:
     put(
         tmp_path,

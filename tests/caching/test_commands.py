@@ -204,7 +204,7 @@ def test_answers_travel_to_a_machine_with_the_same_secret(
     bought = process(*ask, env=here)
     exported = process("cache", "export", "answers.jsonl", env=here)
     assert exported.code == 0
-    assert exported.out == "answers.jsonl: 1 answers.\n"
+    assert exported.out == "answers.jsonl: 1 answer.\n"
     assert stat.S_IMODE((project.root / "answers.jsonl").stat().st_mode) == 0o600
     # Nothing was ever answered there.
     imported = process("cache", "import", "answers.jsonl", "--json", env=there)

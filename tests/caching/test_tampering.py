@@ -289,7 +289,7 @@ def test_verify_finds_what_was_edited(ask: Ask, answers: AnswerFile, cli: Cli) -
     answers.replace(0, answers.records()[0][:-1] + b"?")
     run = cli("cache", "verify", *place)
     assert run.code == 1
-    assert "1 answers are as they were written, 1 are not." in run.out
+    assert "1 answer intact, 1 not." in run.out
     assert "never served" in run.out
     shown = cli("cache", "verify", *place, "--json")
     assert shown.code == 1

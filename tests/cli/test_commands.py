@@ -111,7 +111,7 @@ class TestAgents:
     def test_list_tells_of_files_that_are_none(self, cli: Cli, project: Project) -> None:
         project.write(".claude/agents/README.md", "# About these agents\n")
         ended = cli("agents", "list")
-        assert "3 agents, 1 files are none (claude-force agents check says why)" in ended.err
+        assert "3 agents, 1 file without one (claude-force agents check says why)" in ended.err
 
     def test_list_without_agents_says_how_to_get_some(self, cli: Cli, project: Project) -> None:
         for path in (project.root / ".claude/agents").iterdir():
@@ -163,7 +163,7 @@ class TestAgents:
 
     def test_check_of_a_folder_looks_nowhere_else(self, cli: Cli, project: Project) -> None:
         project.write("other/one.md", "---\nname: one\ndescription: x\n---\nText\n")
-        assert cli("agents", "check", "other").out.startswith("1 agents: ")
+        assert cli("agents", "check", "other").out.startswith("1 agent: ")
 
     def test_verbose_check_shows_the_size_of_every_prompt(self, cli: Cli) -> None:
         out = cli("agents", "check", "-v").out
@@ -404,7 +404,7 @@ class TestDemo:
         project.write("src/app.py", "APP = 1\n" * 10)
         ended = cli("demo", "src", "--scenario", "instant", key=None)
         assert ended.code == 0
-        assert ended.out.startswith("A team of four agents looks at 1 files (10 lines):")
+        assert ended.out.startswith("A team of four agents looks at 1 file (10 lines):")
         assert "file src/app.py" in ended.out
         assert "No model ran" in ended.out
         assert "4 of 4 steps" in ended.err
@@ -415,7 +415,7 @@ class TestDemo:
         project.write("other.py", "OTHER = 1\n")
         ended = cli("demo", "--scenario", "instant", key=None)
         assert ended.code == 0
-        assert "1 files" in ended.out
+        assert "looks at 1 file (" in ended.out
 
     def test_of_more_than_fits_into_a_prompt_it_takes_the_first_files(
         self, cli: Cli, project: Project

@@ -181,7 +181,7 @@ def test_the_commands_of_the_cache_know_the_tasks(cli: Cli) -> None:
     assert f'most similar task: 0.885 "{QUESTION}"; they differ in numbers' in why.out
     told = cli("cache", "why", "--json").json["similar"]
     assert (told["task"], told["apart"]) == (QUESTION, "numbers")
-    assert "semantic: 2 tasks are as they were written, 0 are not." in cli("cache", "verify").out
+    assert "semantic: 2 tasks intact, 0 not." in cli("cache", "verify").out
     assert cli("cache", "clear", "--agent", "beta", "--json").json["removed"] == 0
     assert cli("cache", "stats", "--json").json["semantic"]["tasks"] == 2
     assert cli("cache", "clear", "--agent", "alpha", "--json").json["removed"] == 2

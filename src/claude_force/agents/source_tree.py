@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 _GITIGNORE = ".gitignore"
+# What programs keep for themselves, whether or not somebody has told git so.
+_NEVER_READ = frozenset((".git", "__pycache__", "node_modules"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class _Rules:
 class SourceTree:
     """The files below ``base`` that are worth reading.
 
-    ``.git`` is never entered. Hidden files are included unless they are ignored. Links are followed as long as they
+    ``.git``, ``__pycache__``, ``node_modules`` and virtual environments of Python are never entered. Hidden files are included unless they are ignored. Links are followed as long as they
     lead to a place inside ``base`` or ``root``; the others are told in ``skipped``.
     """
 
@@ -61,10 +63,11 @@ class SourceTree:
             if entry.is_symlink() and not self._leads_inside(path, homes):
                 continue
             is_folder = entry.is_dir()
-            if entry.name == ".git" or _ignored(path, rules, is_folder=is_folder):
+            if entry.name in _NEVER_READ or _ignored(path, rules, is_folder=is_folder):
                 continue
             if is_folder:
-                yield from self._walk(path, rules, homes, seen)
+                if not (path / "pyvenv.cfg").exists():
+                    yield from self._walk(path, rules, homes, seen)
             elif entry.is_file():
                 yield path
 

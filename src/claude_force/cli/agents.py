@@ -11,6 +11,7 @@ from claude_force.assembly.lookup import build_registry, find_settings
 from claude_force.cli.options import agents_option, config_option, json_option
 from claude_force.cli.render import columns, print_json, print_text, terminal_width
 from claude_force.config.environment import read_environment
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from claude_force.agents.doctor import DoctorReport
@@ -174,18 +175,19 @@ def _print_report(report: DoctorReport, *, verbose: bool) -> None:
             click.echo(line)
     cacheable = sum(size.cacheable for size in report.prompt_sizes)
     click.echo(
-        f"{report.agent_count} agents: {report.count('error')} errors, {report.count('warning')} warnings, "
-        f"{report.count('info')} notes{'' if verbose else ' (-v shows them)'}. "
-        f"{cacheable} prompts reach the prompt-cache minimum of their model."
+        f"{counted(report.agent_count, 'agent')}: {counted(report.count('error'), 'error')}, "
+        f"{counted(report.count('warning'), 'warning')}, {counted(report.count('info'), 'note')}"
+        f"{'' if verbose else ' (-v shows notes)'}. "
+        f"Prompts that reach the prompt-cache minimum of their model: {cacheable}."
     )
 
 
 def _count_line(agents: int, not_agents: int, shadowed: int) -> str:
     if not agents and not not_agents:
         return "0 agents. `claude-force init` writes some."
-    parts = [f"{agents} agents"]
+    parts = [counted(agents, "agent")]
     if not_agents:
-        parts.append(f"{not_agents} files are none")
+        parts.append(f"{counted(not_agents, 'file')} without one")
     if shadowed:
         parts.append(f"{shadowed} hidden by another of the same name")
     more = " (claude-force agents check says why)" if len(parts) > 1 else ""

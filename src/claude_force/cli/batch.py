@@ -23,6 +23,7 @@ from claude_force.cli.options import (
 )
 from claude_force.domain.errors import ConfigError, InputError, ItemsError
 from claude_force.domain.partial_failure import PartialFailureError
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from claude_force.agents.calls import AgentCall
@@ -190,7 +191,9 @@ async def _submit(
         print_json(_submission_json(found))
         return
     held = f", {found.succeeded} answered from the cache" if found.succeeded else ""
-    click.echo(f"Submitted {found.waiting} calls in {_batches(len(found.batch_ids))}{held}.")
+    click.echo(
+        f"Submitted {counted(found.waiting, 'call')} in {_batches(len(found.batch_ids))}{held}."
+    )
     click.echo(f"Collect them with: claude-force batch collect {found.submission_id}")
 
 

@@ -16,6 +16,7 @@ from claude_force.cli.durations import Duration
 from claude_force.cli.render import print_json
 from claude_force.config.environment import read_environment
 from claude_force.domain.errors import InputError
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +100,7 @@ def clear(  # noqa: PLR0917 - click passes options by name
     if as_json:
         print_json({"folder": str(place), "removed": removed})
     else:
-        click.echo(f"{place}: {removed:,} answers removed.")
+        click.echo(f"{place}: {counted(removed, 'answer')} removed.")
 
 
 @cache.command()
@@ -125,16 +126,14 @@ def verify(  # noqa: PLR0917 - click passes options by name
         shown = {"folder": str(place), "valid": result.valid, "invalid": result.invalid}
         print_json(shown if similar is None else shown | {"semantic": similar})
     else:
-        click.echo(
-            f"{place}: {result.valid:,} answers are as they were written, {result.invalid:,} are not."
-        )
+        click.echo(f"{place}: {counted(result.valid, 'answer')} intact, {result.invalid:,} not.")
         if result.invalid:
             click.echo(
                 "Those are never served: they were edited, cut off, or signed with another secret."
             )
         if similar is not None:
             click.echo(
-                f"semantic: {similar['valid']:,} tasks are as they were written, {similar['invalid']:,} are not."
+                f"semantic: {counted(similar['valid'], 'task')} intact, {similar['invalid']:,} not."
             )
     if result.invalid or (similar and similar["invalid"]):
         ctx.exit(1)
@@ -194,7 +193,7 @@ def export_answers(
     if as_json:
         print_json({"file": str(file), "exported": count})
     else:
-        click.echo(f"{file}: {count:,} answers.")
+        click.echo(f"{file}: {counted(count, 'answer')}.")
 
 
 @cache.command("import")
@@ -215,7 +214,7 @@ def import_answers(  # noqa: PLR0917 - click passes options by name
     if as_json:
         print_json({"file": str(file), "imported": taken, "refused": refused})
     else:
-        click.echo(f"{file}: {taken:,} answers taken, {refused:,} refused.")
+        click.echo(f"{file}: {counted(taken, 'answer')} taken, {refused:,} refused.")
         if refused:
             click.echo(
                 "Refused are answers that are damaged, or signed with another CLAUDE_CACHE_SECRET."

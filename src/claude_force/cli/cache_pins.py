@@ -11,6 +11,7 @@ import click
 from claude_force.cli.cache_options import open_cache, where_options
 from claude_force.cli.render import print_json
 from claude_force.domain.errors import ConfigError
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def pin(run: str, config: Path | None, folder: Path | None, simulated: bool, as_
         print_json({"run": run_id, "pinned": report.pinned, "missing": report.missing})
         return
     missing = f"; {report.missing:,} are not in the cache" if report.missing else ""
-    click.echo(f"{run_id}: {report.pinned:,} answers stay{missing}.")
+    click.echo(f"{run_id}: {counted(report.pinned, 'answer')} kept{missing}.")
 
 
 @click.command()
@@ -60,7 +61,7 @@ def unpin(
     if as_json:
         print_json({"run": run_id, "unpinned": count})
     else:
-        click.echo(f"{run_id}: {count:,} answers let go.")
+        click.echo(f"{run_id}: {counted(count, 'answer')} let go.")
 
 
 @click.command()
@@ -86,7 +87,7 @@ def pins(config: Path | None, folder: Path | None, simulated: bool, as_json: boo
         click.echo("No run is pinned; `claude-force cache pin RUN` does it.", err=True)
     for run in runs:
         click.echo(
-            f"{run.run_id}  {run.entries:,} answers, {run.size_bytes / _MEGABYTE:.2f} MB, "
+            f"{run.run_id}  {counted(run.entries, 'answer')}, {run.size_bytes / _MEGABYTE:.2f} MB, "
             f"since {_moment(run.pinned_at)}"
         )
 

@@ -12,6 +12,7 @@ from claude_force.cli.options import config_option, json_option
 from claude_force.cli.render import print_json
 from claude_force.config.environment import read_environment
 from claude_force.domain.errors import ConfigError
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +77,7 @@ def check(ctx: click.Context, config: Path | None, as_json: bool) -> None:
         for kind, texts in (("error", errors), ("warning", warnings)):
             for text in texts:
                 click.echo(f"{kind}: {text}")
-        click.echo(f"{path}: {len(errors)} errors, {len(warnings)} warnings.")
+        click.echo(f"{path}: {counted(len(errors), 'error')}, {counted(len(warnings), 'warning')}.")
     if errors:
         ctx.exit(1)
 

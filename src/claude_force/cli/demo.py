@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from claude_force.cli.options import RunOptions
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment, CollectedFiles
@@ -84,7 +85,11 @@ async def _execute(files: tuple[Attachment, ...], options: RunOptions) -> Workfl
 def _introduce(collected: CollectedFiles) -> None:
     files = collected.files
     lines = sum(file.text.count("\n") for file in files)
-    which = f"{len(files):,} files" if collected.complete else f"the first {len(files):,} files"
+    which = (
+        counted(len(files), "file")
+        if collected.complete
+        else f"the first {counted(len(files), 'file')}"
+    )
     click.echo(f"A team of four agents looks at {which} ({lines:,} lines):")
     click.echo(
         "  code-reviewer, security-reviewer and test-reviewer side by side, then summarizer.\n"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from claude_force.cli.metrics_options import explain_option, opened, place_options, since_option
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from claude_force.metrics.export import ExportFormat
@@ -51,5 +52,5 @@ def export(  # noqa: PLR0917 - click passes options by name
         else:
             count = reader.export(output, file_format=file_format, since_seconds=since)
     if explain or output is not None:
-        calls = "1 call" if count == 1 else f"{count:,} calls"
+        calls = counted(count, "call")
         click.echo(f"{output or 'stdout'}: {calls}.", err=True)

@@ -9,6 +9,7 @@ import click
 
 from claude_force.agents.cleaning import clean_text
 from claude_force.cli.render import dollars
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +108,7 @@ def print_alerts(alerts: Sequence[Alert]) -> None:
     """Every rule, those that fire first."""
     words = {"firing": "FIRING", "ok": "ok", "quiet": "too little data"}
     for alert in sorted(alerts, key=lambda alert: alert.state != "firing"):
-        calls = "1 call" if alert.calls == 1 else f"{alert.calls:,} calls"
+        calls = counted(alert.calls, "call")
         line = f"{words[alert.state]:15}  {alert.rule:18}  {alert.text}; {calls}"
         click.echo(clean_text(line))
 
@@ -159,7 +160,7 @@ def cost(totals: Totals) -> str:
     """Dollars, and how many calls are not in them."""
     if not totals.unpriced:
         return dollars(totals.cost_usd)
-    calls = "1 call" if totals.unpriced == 1 else f"{totals.unpriced:,} calls"
+    calls = counted(totals.unpriced, "call")
     return f"{dollars(totals.cost_usd)} and {calls} whose price is unknown"
 
 

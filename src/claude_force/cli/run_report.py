@@ -10,6 +10,7 @@ import click
 from claude_force.cli.options import apply, json_option
 from claude_force.cli.render import print_json, print_text
 from claude_force.domain.errors import ConfigError
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from claude_force.domain.runs import RunRecord
@@ -43,7 +44,7 @@ def report(run: str, html_path: Path | None, force: bool, simulated: bool, as_js
     if as_json:
         print_json(_facts_json(found, facts, html_path))
     elif html_path is not None:
-        click.echo(f"{html_path}: run {found.run_id}, {len(found.steps)} steps.")
+        click.echo(f"{html_path}: run {found.run_id}, {counted(len(found.steps), 'step')}.")
     else:
         _print_facts(found, facts)
 

@@ -9,6 +9,7 @@ import click
 from claude_force.cli.options import agents_option, config_option, json_option
 from claude_force.cli.render import columns, print_json, print_text, terminal_width
 from claude_force.domain.errors import WorkflowDefinitionError
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,7 +141,7 @@ def _load(force: AsyncAgentOrchestrator, name: str) -> tuple[Workflow | None, li
 def _size(found: Workflow | None) -> str:
     if found is None:
         return "broken"
-    return "1 step" if len(found.steps) == 1 else f"{len(found.steps):,} steps"
+    return counted(len(found.steps), "step")
 
 
 def _about(found: Workflow | None, problems: list[str]) -> str:
@@ -159,7 +160,6 @@ def _count_line(entries: list[dict[str, Any]]) -> str:
 
 
 def _verdict_line(verdicts: list[list[str]]) -> str:
-    from claude_force.reporting.numbers import counted
 
     errors, wrong = sum(map(len, verdicts)), sum(map(bool, verdicts))
     where = f" in {wrong} of them" if errors and len(verdicts) > 1 else ""
