@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import sqlite3
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,13 +14,16 @@ import pytest
 from claude_force import AgentCall, BudgetExceededError, ConfigError, InputError
 from claude_force.simulator import Fault, FaultKind, Scenario
 from claude_force.workflows.batch_ledger import BatchLedger
+from claude_force.workflows.submissions import SubmissionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.conftest import Cli, MakeAsync, MakeBlocking, Process, Project, Spawn, Until
 
     from claude_force.simulator import SimulatorThread
+    from claude_force.workflows.submissions import BatchSubmission
 
 ITEMS = [
     {"id": "red", "task": "Look at red."},
@@ -154,8 +160,6 @@ def test_a_process_that_dies_while_it_sends_leaves_a_submission_that_can_be_coll
 def test_a_process_that_dies_before_it_sends_leaves_calls_that_failed_unpaid(
     project: Project, make_blocking: MakeBlocking, make_force: MakeAsync
 ) -> None:
-    from claude_force.workflows.submissions import SubmissionStore
-
     calls = [("alpha", "Look."), ("alpha", "See.")]
     with make_blocking() as force:
         first = force.submit_batch(calls)
@@ -164,8 +168,6 @@ def test_a_process_that_dies_before_it_sends_leaves_calls_that_failed_unpaid(
     kept = store.questions(first.submission_id)
     ledger = BatchLedger(state)
     ledger.collected(first.origin, [question.key for question in kept])
-    from dataclasses import replace
-
     unsent = [replace(question, batch_id=None) for question in kept]
     store.add("f" * 16, unsent, origin=first.origin, note="", now=first.created_at + 1)
     store.close()
@@ -178,6 +180,71 @@ def test_a_process_that_dies_before_it_sends_leaves_calls_that_failed_unpaid(
         assert outcome.error.kind == "service"
         assert "Submit it again" in str(outcome.error)
         assert outcome.cost_usd == 0
+
+
+CALLS = [("alpha", "Look."), ("alpha", "See.")]
+
+
+@pytest.fixture
+def submit_theirs(make_blocking: MakeBlocking, tmp_path: Path) -> Callable[[], BatchSubmission]:
+    """Submits as many other calls as another machine with the same key."""
+
+    def submit() -> BatchSubmission:
+        with make_blocking(state_dir=tmp_path / "theirs") as machine:
+            return machine.submit_batch([("alpha", "Taste."), ("alpha", "Smell.")])
+
+    return submit
+
+
+def test_a_batch_of_another_machine_that_was_taken_for_a_lost_one_is_found_out(
+    project: Project,
+    make_blocking: MakeBlocking,
+    submit_theirs: Callable[[], BatchSubmission],
+    batches: Callable[[], list[int]],
+) -> None:
+    state = project.home / "state" / "claude-force"
+    with make_blocking(enable_cache=False) as force:
+        force.submit_batch(CALLS)
+        theirs = submit_theirs()
+        # As if it had died before it was told the id, and its clock were nearer to the time of the other batch.
+        with contextlib.closing(sqlite3.connect(state / "submissions.db")) as database, database:
+            database.execute("UPDATE questions SET batch_id = NULL")
+        with contextlib.closing(sqlite3.connect(state / "batches.db")) as database, database:
+            database.execute(
+                "UPDATE batches SET batch_id = NULL, created_at = ?", (theirs.created_at,)
+            )
+        again = force.submit_batch(CALLS)
+        assert again.batch_ids == theirs.batch_ids
+        first = force.batch_submissions()[1].submission_id
+        outcomes = [
+            outcome
+            for name in (again.submission_id, first)
+            for outcome in force.collect_batch(name, wait=False)
+        ]
+    assert [str(outcome.error) for outcome in outcomes] == ["None"] * 4
+    assert batches() == [2, 2]
+
+
+def test_what_was_never_accepted_does_not_stay_with_the_batch_of_another_machine(
+    project: Project, make_blocking: MakeBlocking, submit_theirs: Callable[[], BatchSubmission]
+) -> None:
+    state = project.home / "state" / "claude-force"
+    with make_blocking() as force:
+        sent, theirs = force.submit_batch(CALLS), submit_theirs()
+        store, ledger = SubmissionStore(state), BatchLedger(state)
+        unsent = [
+            replace(question, key=f"{question.position:032x}", batch_id=None)
+            for question in store.questions(sent.submission_id)
+        ]
+        store.add("f" * 16, unsent, origin=sent.origin, note="", now=sent.created_at + 1)
+        ledger.intend(sent.origin, [one.key for one in unsent], now=theirs.created_at - 61)
+        outcomes = list(force.collect_batch("last", wait=False))
+        assert ledger.known_ids(sent.origin) == {*sent.batch_ids, *theirs.batch_ids}
+        store.close()
+        ledger.close()
+    assert {str(outcome.error) for outcome in outcomes} == {
+        "The batch with this call was never accepted, so nothing was paid for it. Submit it again."
+    }
 
 
 def test_what_the_cache_has_is_not_sent_and_what_is_collected_fills_it(

@@ -103,14 +103,14 @@ class Submissions:
                 {key: partial(encode_item, key, one.request) for key, one in sent.items()}
             )
         except CallError:
-            if not await self._place(submission_id, missing):
+            if not await self._place(missing):
                 await settle_all(spending, sent.values(), _NOTHING)
                 await asyncio.to_thread(self._store.drop, submission_id)
             raise
         finally:
             # Nobody here learns what it cost: the most that it can cost counts from now on.
             await settle_all(spending, sent.values(), None)
-        await self._place(submission_id, missing)
+        await self._place(missing)
         return await asyncio.to_thread(self._store.find, submission_id)
 
     async def progress(self, name: str) -> SubmissionProgress:
@@ -153,7 +153,7 @@ class Submissions:
         if lost:
             # The process that submitted them has died on the way: find out what became of it.
             await self._run.submit({})
-            placed = await self._place(submission.submission_id, lost)
+            placed = await self._place(lost)
         stop = self._caller.new_run()
         outcomes = collection.outcomes(questions, placed, wait=wait, on_look=on_look, stop=stop)
         async with aclosing(outcomes):
@@ -200,12 +200,9 @@ class Submissions:
             )
         return submission
 
-    async def _place(self, submission_id: str, keys: Iterable[str]) -> dict[str, str]:
+    async def _place(self, keys: Iterable[str]) -> dict[str, str]:
         """Note in which batch each key is, for those that are in one."""
         origin = self._runtime.origin
-        held = await asyncio.to_thread(self._ledger.where, origin, keys)
-        pending = await asyncio.to_thread(self._ledger.pending, origin)
-        ids = {batch.number: batch.batch_id for batch in pending}
-        placed = {key: batch_id for key, number in held.items() if (batch_id := ids.get(number))}
-        await asyncio.to_thread(self._store.place, submission_id, placed)
+        placed = await asyncio.to_thread(self._ledger.batch_ids, origin, keys)
+        await asyncio.to_thread(self._store.place, placed)
         return placed

@@ -13,6 +13,7 @@ from claude_force.domain.errors import CallError, ServiceError
 from claude_force.domain.results import AgentOutcome
 from claude_force.provider.cached import CachedClient
 from claude_force.workflows.batch_ledger import PendingBatch
+from claude_force.workflows.batch_run import NotOursError, no_result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -79,7 +80,8 @@ class Collection:
                 yield _known(question)
         batches = self._by_batch(questions, placed)
         lost = [one for one in questions if one.waits and not (one.batch_id or one.key in placed)]
-        for outcome in await self._never_accepted(lost):
+        # The process that submitted them died before it sent them.
+        for outcome in await self._failed(lost, ServiceError(_NEVER_ACCEPTED, attempts=0)):
             yield outcome
         pause_seconds = _FIRST_PAUSE_SECONDS
         while batches:
@@ -95,10 +97,46 @@ class Collection:
         self, batches: dict[PendingBatch, list[Question]]
     ) -> AsyncGenerator[AgentOutcome, None]:
         """Take those that have ended out of ``batches``."""
-        for batch in list(batches):
-            if await self._run.has_ended(batch):
-                async for outcome in self._take(batch, batches.pop(batch)):
+        looked_at: set[PendingBatch] = set()
+        while left := batches.keys() - looked_at:
+            batch = min(left, key=lambda one: one.batch_id or "")
+            looked_at.add(batch)
+            if not await self._run.has_ended(batch):
+                continue
+            questions = batches.pop(batch)
+            try:
+                async for outcome in self._take(batch, questions):
                     yield outcome
+            except NotOursError:
+                for outcome in await self._look_elsewhere(batch, questions, batches):
+                    yield outcome
+
+    async def _look_elsewhere(
+        self,
+        batch: PendingBatch,
+        questions: Sequence[Question],
+        batches: dict[PendingBatch, list[Question]],
+    ) -> Sequence[AgentOutcome]:
+        """Put the batches that do hold ``questions`` into ``batches``; outcomes of those that are nowhere.
+
+        ``batch`` was taken for the one of a process that died while it sent these.
+        """
+        found = await self._run.find_again(
+            str(batch.batch_id), sorted({question.key for question in questions})
+        )
+        placed = {key: batch_id for key, batch_id in found.items() if batch_id}
+        await asyncio.to_thread(self._store.place, found, instead_of=batch.batch_id)
+        await asyncio.to_thread(self._store.place, placed)
+        moved = [
+            replace(question, batch_id=None) for question in questions if question.key in placed
+        ]
+        batches |= self._by_batch(moved, placed)
+        unsent = [one for one in questions if one.key in found and one.key not in placed]
+        unknown = [one for one in questions if one.key not in found]
+        return [
+            *await self._failed(unsent, ServiceError(_NEVER_ACCEPTED, attempts=0)),
+            *await self._failed(unknown, no_result(batch)),
+        ]
 
     async def _is_stopped(self, stop: Halt, seconds: float) -> bool:
         """Wait, but not for longer than the user wants to."""
@@ -129,7 +167,11 @@ class Collection:
     async def _take(
         self, batch: PendingBatch, questions: Sequence[Question]
     ) -> AsyncGenerator[AgentOutcome, None]:
-        """Results of one batch, kept before they are handed on; the ledger forgets them in the end."""
+        """Results of one batch, kept before they are handed on; the ledger forgets them in the end.
+
+        Raises:
+            NotOursError: it holds none of them; nothing was kept or handed on.
+        """
         asked: dict[str, list[Question]] = {}
         for question in questions:
             asked.setdefault(question.key, []).append(question)
@@ -157,14 +199,16 @@ class Collection:
         await asyncio.to_thread(self._store.end, self._submission.submission_id, ended)
         return outcomes
 
-    async def _never_accepted(self, questions: Sequence[Question]) -> Sequence[AgentOutcome]:
-        """The outcomes of questions that are in no batch: the process that submitted them died before it sent them."""
+    async def _failed(
+        self, questions: Sequence[Question], error: CallError
+    ) -> Sequence[AgentOutcome]:
+        """The outcomes of questions that have no answer, once they are on disk."""
         outcomes = [
             AgentOutcome(
                 index=question.position,
                 item_id=question.item_id,
                 agent_name=question.agent_name,
-                error=ServiceError(_NEVER_ACCEPTED, attempts=0),
+                error=error,
             )
             for question in questions
         ]

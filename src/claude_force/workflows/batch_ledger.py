@@ -176,6 +176,19 @@ class BatchLedger:
                     found[key] = int(row[0])
         return found
 
+    def batch_ids(self, origin: str, keys: Iterable[str]) -> dict[str, str]:
+        """The id of the batch that holds each of ``keys``, for those that are in one whose id is known."""
+        with self._transaction() as database:
+            rows = (
+                database.execute(
+                    """SELECT key, batch_id FROM requests JOIN batches ON number = batch
+                       WHERE requests.origin = ? AND key = ? AND batch_id IS NOT NULL""",
+                    (origin, key),
+                ).fetchone()
+                for key in keys
+            )
+            return dict(row for row in rows if row is not None)
+
     def held(self, origin: str) -> frozenset[str]:
         """Every request that is in a batch and was not collected."""
         with self._transaction() as database:

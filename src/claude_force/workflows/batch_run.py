@@ -50,7 +50,7 @@ _LOOKED_FOR_AGAIN_AFTER_SECONDS: Final = (1.0, 3.0)
 _SKEW_SECONDS: Final = 120.0
 
 
-class _NotOursError(Exception):
+class NotOursError(Exception):
     """A batch holds nothing of what it was noted for."""
 
 
@@ -123,6 +123,19 @@ class BatchRun:
         finally:
             turn.close()
 
+    async def find_again(self, batch_id: str, keys: Sequence[str]) -> dict[str, str | None]:
+        """The ids of the batches that do hold requests which ``batch_id`` does not: it is somebody else's.
+
+        None is for what was never accepted. What is not noted here has no entry.
+        """
+        held = await asyncio.to_thread(self._ledger.where, self._origin, keys)
+        ids = await asyncio.to_thread(self._ledger.batch_ids, self._origin, keys)
+        for number in {held[key] for key, known in ids.items() if known == batch_id}:
+            await asyncio.to_thread(self._ledger.mistaken, number)
+        await self.submit({})
+        ids = await asyncio.to_thread(self._ledger.batch_ids, self._origin, keys)
+        return dict.fromkeys(held) | ids
+
     async def taken(self, keys: Iterable[str]) -> None:
         """Forget requests whose results were made use of; the same asked again is sent anew."""
         await asyncio.to_thread(self._ledger.collected, self._origin, list(keys))
@@ -166,9 +179,9 @@ class BatchRun:
         if not await self.has_ended(batch):
             return
         try:
-            async for result in self._read(batch, wanted[batch.number]):
+            async for result in self.results_of(batch, wanted[batch.number]):
                 yield result
-        except _NotOursError:
+        except NotOursError:
             # Taken for the batch of a process that died. That one is looked for again.
             await asyncio.to_thread(self._ledger.mistaken, batch.number)
         else:
@@ -223,21 +236,10 @@ class BatchRun:
     async def results_of(
         self, batch: PendingBatch, wanted: set[str]
     ) -> AsyncGenerator[BatchResult, None]:
-        """The results of a batch that has ended, for the keys that are wanted; each key has one."""
-        try:
-            async for result in self._read(batch, wanted):
-                yield result
-        except _NotOursError:
-            for key in sorted(wanted):
-                yield BatchResult(custom_id=key, error=_no_result(batch))
-
-    async def _read(
-        self, batch: PendingBatch, wanted: set[str]
-    ) -> AsyncGenerator[BatchResult, None]:
-        """As `results_of`.
+        """The results of a batch that has ended, for the keys that are wanted; each key has one.
 
         Raises:
-            _NotOursError: it has results, and none of what is wanted.
+            NotOursError: it has results, and none of what is wanted; `find_again` says where that is.
         """
         left = set(wanted)
         failure: CallError | None = None
@@ -258,9 +260,9 @@ class BatchRun:
         if isinstance(failure, TransportError):
             raise failure
         if failure is None and left == wanted:
-            raise _NotOursError
+            raise NotOursError
         for key in sorted(left):
-            yield BatchResult(custom_id=key, error=failure or _no_result(batch))
+            yield BatchResult(custom_id=key, error=failure or no_result(batch))
 
     async def _settle_unknown(self) -> None:
         """Find out of every batch that was on its way when a process died whether it was accepted."""
@@ -280,7 +282,7 @@ class BatchRun:
     async def _not_accepted(self, unknown: Sequence[PendingBatch]) -> list[PendingBatch]:
         """Those of ``unknown`` that the API does not have; of the others the id is noted.
 
-        A batch is known by its size and its time. Should it be somebody else's, its results say so: see `collect`.
+        A batch is known by its size and its time. Should it be somebody else's, its results say so: see `results_of`.
         """
         taken = await asyncio.to_thread(self._ledger.known_ids, self._origin)
         oldest = min(batch.created_at for batch in unknown) - _SKEW_SECONDS
@@ -342,7 +344,7 @@ def _by_batch(held: Mapping[str, int]) -> dict[int, set[str]]:
     return found
 
 
-def _no_result(batch: PendingBatch) -> ServiceError:
-    return ServiceError(
-        f"The batch {batch.batch_id} has no result for this request. Run it again to send it anew."
-    )
+def no_result(batch: PendingBatch) -> ServiceError:
+    """What a request comes to that its batch says nothing of."""
+    what = f"The batch {batch.batch_id} has no result for this request."
+    return ServiceError(f"{what} Run it again to send it anew.")

@@ -28,7 +28,7 @@ from claude_force.workflows.journal_layout import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from claude_force.domain.results import AgentResult
@@ -62,6 +62,7 @@ _SCHEMA: Final = Schema(
                 PRIMARY KEY (submission_id, position)
             ) WITHOUT ROWID""",
         ),
+        ("CREATE INDEX questions_by_key ON questions (key)",),
     ),
 )
 
@@ -150,12 +151,15 @@ class SubmissionStore:
                 ),
             )
 
-    def place(self, submission_id: str, batch_ids: dict[str, str]) -> None:
-        """Note which batch holds each question, by content key."""
+    def place(self, batch_ids: Mapping[str, str | None], *, instead_of: str | None = None) -> None:
+        """Note which batch holds each question, by content key, in place of ``instead_of``.
+
+        Of every submission that waits for them: who comes last finds them forgotten elsewhere.
+        """
         with self._transaction() as database:
             database.executemany(
-                "UPDATE questions SET batch_id = ? WHERE submission_id = ? AND key = ?",
-                ((batch_id, submission_id, key) for key, batch_id in batch_ids.items()),
+                "UPDATE questions SET batch_id = ? WHERE key = ? AND batch_id IS ? AND state = 'waiting'",
+                ((batch_id, key, instead_of) for key, batch_id in batch_ids.items()),
             )
 
     def end(self, submission_id: str, questions: Iterable[Question]) -> None:
