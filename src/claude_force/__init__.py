@@ -96,6 +96,13 @@ if TYPE_CHECKING:
     from claude_force.provider.sdk import AnthropicSdkClient
     from claude_force.sync import AgentOrchestrator
     from claude_force.workflows.definition import ForEach, Step, Workflow
+    from claude_force.workflows.plan_values import (
+        AgentPlan,
+        BudgetFit,
+        CallsPlan,
+        StepPlan,
+        WorkflowPlan,
+    )
     from claude_force.workflows.reading import parse_workflow
     from claude_force.workflows.submissions import BatchSubmission
 
@@ -187,6 +194,13 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "claude_force.metrics.open_telemetry": ("OpenTelemetryListener",),
     "claude_force.sync": ("AgentOrchestrator",),
     "claude_force.workflows.definition": ("ForEach", "Step", "Workflow"),
+    "claude_force.workflows.plan_values": (
+        "AgentPlan",
+        "BudgetFit",
+        "CallsPlan",
+        "StepPlan",
+        "WorkflowPlan",
+    ),
     "claude_force.workflows.reading": ("parse_workflow",),
     "claude_force.workflows.submissions": ("BatchSubmission",),
 }
@@ -203,6 +217,7 @@ __all__ = [
     "AgentNotFoundError",
     "AgentOrchestrator",
     "AgentOutcome",
+    "AgentPlan",
     "AgentResult",
     "AnswerSchemaError",
     "AnswerStarted",
@@ -216,6 +231,7 @@ __all__ = [
     "BatchCanceledError",
     "BatchSubmission",
     "BudgetExceededError",
+    "BudgetFit",
     "CacheHit",
     "CacheUse",
     "CallError",
@@ -223,6 +239,7 @@ __all__ = [
     "CallFinished",
     "CallStarted",
     "CallTimeoutError",
+    "CallsPlan",
     "CertificateError",
     "CircuitOpenError",
     "ClaudeForceError",
@@ -267,6 +284,7 @@ __all__ = [
     "SpendLimitError",
     "Step",
     "StepFinished",
+    "StepPlan",
     "StepResult",
     "StepStarted",
     "SubmissionProgress",
@@ -277,6 +295,7 @@ __all__ = [
     "WarmReport",
     "Workflow",
     "WorkflowDefinitionError",
+    "WorkflowPlan",
     "WorkflowResult",
     "__version__",
     "collect_files",

@@ -13,8 +13,8 @@ from claude_force.assembly.batch_methods import BatchMethods
 from claude_force.assembly.cache_methods import CacheMethods
 from claude_force.assembly.caller import Caller
 from claude_force.assembly.options import RuntimeOptions
+from claude_force.assembly.plan_methods import PlanMethods
 from claude_force.assembly.runtime import Runtime
-from claude_force.assembly.workflow_methods import WorkflowMethods
 from claude_force.domain.messages import CallContext
 from claude_force.domain.partial_failure import PartialFailureError
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CallLike: TypeAlias = "AgentCall | tuple[str, str]"
 
 
-class AsyncAgentOrchestrator(WorkflowMethods, BatchMethods, CacheMethods):
+class AsyncAgentOrchestrator(PlanMethods, BatchMethods, CacheMethods):
     """Runs agents and workflows; the asynchronous API.
 
     Nothing is read and no connection is made before the first call. One instance may be used by any number of tasks,

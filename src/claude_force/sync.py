@@ -8,14 +8,7 @@ from claude_force.assembly.loop_thread import LoopThread
 from claude_force.orchestrator import AsyncAgentOrchestrator
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncGenerator,
-        Callable,
-        Iterable,
-        Iterator,
-        Mapping,
-        Sequence,
-    )
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
     from pathlib import Path
     from typing import Unpack
@@ -40,7 +33,7 @@ if TYPE_CHECKING:
         WorkflowLike,
         WorkflowOptions,
     )
-    from claude_force.workflows.plan import WorkflowPlan
+    from claude_force.workflows.plan_values import CallsPlan, WorkflowPlan
     from claude_force.workflows.run_store import RunStore
     from claude_force.workflows.submissions import BatchSubmission
 
@@ -255,6 +248,10 @@ class AgentOrchestrator:
         return self._loop.wait(
             lambda: self._force.execute_multiple(calls, timeout_seconds=timeout_seconds)
         )
+
+    def plan_many(self, calls: Iterable[CallLike], *, batch: bool = False) -> CallsPlan:
+        """What many calls would ask and cost; see `AsyncAgentOrchestrator.plan_many`."""
+        return self._loop.wait(lambda: self._force.plan_many(calls, batch=batch))
 
     def execute_workflow(
         self, workflow: WorkflowLike, task: str = "", **options: Unpack[WorkflowOptions]

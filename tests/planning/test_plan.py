@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli, MakeAsync, MakeBlocking, Project
 
     from claude_force.simulator import SimulatorThread
-    from claude_force.workflows.plan import StepPlan, WorkflowPlan
+    from claude_force.workflows.plan_values import StepPlan, WorkflowPlan
 
 READY = ("review", "document", "fix-plan", "docs", "map-reduce")
 FILES = tuple(

@@ -15,7 +15,7 @@ from claude_force import Attachment, open_metrics
 if TYPE_CHECKING:
     from tests.conftest import Cli, MakeAsync, Project
 
-    from claude_force.workflows.plan import WorkflowPlan
+    from claude_force.workflows.plan_values import WorkflowPlan
 
 # 6,000 tokens by the simulator's count.
 SHARED = (Attachment("conventions.md", "word " * 4560),)

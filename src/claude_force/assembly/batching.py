@@ -213,21 +213,30 @@ def requests_of(runtime: Runtime, calls: Iterable[AgentCall]) -> dict[str, Asked
             call_id=new_id(), agent_name=call.agent_name, run_id=run_id, cache=call.cache
         )
         request = call.to_request(runtime.registry, context)
-        if request.api_version != API_VERSION:
-            raise InputError("A batch takes no temperature; leave it out, or call without a batch.")
-        if call.use_memory:
-            raise InputError(
-                "A batch recalls nothing (use_memory): what is remembered changes before the results are there, and "
-                "the same calls would then be other questions. Leave it out, or call without a batch."
-            )
-        if call.continue_truncated:
-            raise InputError(
-                "What comes back from a batch of calls is not continued (continue_truncated); allow longer answers with "
-                "max_tokens, or call without a batch."
-            )
+        check_batchable(call, request)
         key = request_key(request, runtime.origin)
         asked.setdefault(key, Asked(request)).calls.append((index, call))
     return asked
+
+
+def check_batchable(call: AgentCall, request: MessageRequest) -> None:
+    """Pass a call that can be sent in a batch of calls.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if request.api_version != API_VERSION:
+        raise InputError("A batch takes no temperature; leave it out, or call without a batch.")
+    if call.use_memory:
+        raise InputError(
+            "A batch recalls nothing (use_memory): what is remembered changes before the results are there, and "
+            "the same calls would then be other questions. Leave it out, or call without a batch."
+        )
+    if call.continue_truncated:
+        raise InputError(
+            "What comes back from a batch of calls is not continued (continue_truncated); allow longer answers with "
+            "max_tokens, or call without a batch."
+        )
 
 
 async def reserve_all(spending: Spending | None, asked: Iterable[Asked]) -> None:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from claude_force.workflows.definition import Step, Workflow
     from claude_force.workflows.inputs import RunInputs
     from claude_force.workflows.item_sources import Item
-    from claude_force.workflows.plan import WorkflowPlan
+    from claude_force.workflows.plan_values import WorkflowPlan
 
 # No text comes to more characters a token than this, long words and runs of spaces included.
 _MOST_CHARACTERS_PER_TOKEN: Final = 8
@@ -79,7 +79,7 @@ async def plan_workflow(
     return make_plan(
         workflow,
         outlooks,
-        await _prices(runtime, outlooks, at),
+        await prices_of(runtime, outlooks, at=at),
         max_concurrent=runtime.max_concurrent,
     )
 
@@ -182,7 +182,10 @@ def _texts(item: Item) -> Iterator[str]:
     return (text for file in item.files or () for text in (file.name, file.text))
 
 
-async def _prices(runtime: Runtime, outlooks: Mapping[str, Outlook], at: datetime) -> Prices:
+async def prices_of(
+    runtime: Runtime, outlooks: Mapping[str, Outlook], *, at: datetime, marked: bool = True
+) -> Prices:
+    """What the models of the questions charge at that time; with ``marked`` their prompts may be marked for keeping."""
     questions = [
         question
         for outlook in outlooks.values()
@@ -196,7 +199,7 @@ async def _prices(runtime: Runtime, outlooks: Mapping[str, Outlook], at: datetim
         return Prices(
             tariffs={model: catalogue.tariff(model, at=at) for model in models},
             longest_kept=None
-            if not runtime.uses_prompt_cache
+            if not (marked and runtime.uses_prompt_cache)
             else "5m"
             if settings.one_hour == "never"
             else "1h",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from claude_force.cache.answers import response_of
 from claude_force.cache.fingerprint import request_key
@@ -45,13 +46,28 @@ class Noted:
     missing: list[Missing] = field(default_factory=list)
 
 
+class Looked(NamedTuple):
+    """A call that was looked up."""
+
+    request: MessageRequest
+    # Ids of the model that is asked, and of those that are asked when it cannot answer.
+    models: tuple[str, ...]
+    # None where it would have to be sent.
+    result: AgentResult | None
+
+    def question(self) -> Question:
+        """What is known of it."""
+        return question_of(self.request, self.models)
+
+
 class Rehearsal:
     """Answers what the cache holds, and notes what it does not."""
 
     def __init__(self, runtime: Runtime, opened: tuple[CacheStore, str] | None) -> None:
         self._runtime = runtime
         self._registry = runtime.registry
-        self._cache = _HeldAnswers(*opened, runtime) if opened is not None else None
+        self._cache = _HeldAnswers(*opened) if opened is not None else None
+        self._exclude_agents = frozenset(runtime.settings.cache.exclude_agents)
         self.noted: dict[str, Noted] = {}
 
     async def make_call(self, call: AgentCall, place: CallPlace) -> AgentResult:
@@ -61,50 +77,63 @@ class Rehearsal:
             InputError: the call could not be sent.
             _NotHeldError: it would have to be.
         """
+        looked = await self.look(call)
+        noted = self.noted.setdefault(place.step_id, Noted())
+        if looked.result is not None:
+            noted.held += 1
+            return looked.result
+        noted.missing.append(
+            Missing(question=looked.question(), round=place.round, repair=place.repair)
+        )
+        raise _NotHeldError("the answer is not there")
+
+    async def look(self, call: AgentCall) -> Looked:
+        """What a call comes to, and its answer where the cache holds it.
+
+        Raises:
+            InputError: the call could not be sent.
+        """
         definition = self._registry.get(call.agent_name)
         context = CallContext(agent_name=call.agent_name, cache=call.cache)
         request = call.request_to(definition, context)
         memory = self._runtime.memories.of(call, definition)
         if memory is not None:
             request = (await memory.remind(call, definition, request)).request
-        noted = self.noted.setdefault(place.step_id, Noted())
-        if self._cache is not None:
-            try:
+        result = None
+        if self._cache is not None and call.cache.read and self.takes_part(call):
+            with suppress(_NotHeldError):
                 result = await ask(self._cache, request, None)
-            except _NotHeldError:
-                pass
-            else:
-                noted.held += 1
-                return result
-        models = (request.model, *call.models_after(definition))
-        noted.missing.append(
-            Missing(question=question_of(request, models), round=place.round, repair=place.repair)
+        return Looked(request, (request.model, *call.models_after(definition)), result)
+
+    def takes_part(self, call: AgentCall) -> bool:
+        """Whether the response cache has to do with a call."""
+        return (
+            self._cache is not None
+            and call.cache.write
+            and call.agent_name not in self._exclude_agents
         )
-        raise _NotHeldError("the answer is not there")
 
 
 class _HeldAnswers:
     """A `ModelClient` that has what the response cache holds, and asks nobody."""
 
-    def __init__(self, store: CacheStore, origin: str, runtime: Runtime) -> None:
+    def __init__(self, store: CacheStore, origin: str) -> None:
         self._store = store
         self._origin = origin
-        self._exclude_agents = frozenset(runtime.settings.cache.exclude_agents)
 
     async def send(
         self, request: MessageRequest, on_event: EventListener | None = None
     ) -> MessageResponse:
         """The answer to one request, if a run would take it from the cache without asking again beside it."""
         del on_event
-        use = request.context.cache
-        if use.read and use.write and request.context.agent_name not in self._exclude_agents:
-            found = await self._store.lookup_async(
-                request_key(request, self._origin), max_age_seconds=use.max_age_seconds
-            )
-            if found is not None and found.freshness is Freshness.FRESH:
-                response = response_of(found)
-                if response is not None:
-                    return response
+        found = await self._store.lookup_async(
+            request_key(request, self._origin),
+            max_age_seconds=request.context.cache.max_age_seconds,
+        )
+        if found is not None and found.freshness is Freshness.FRESH:
+            response = response_of(found)
+            if response is not None:
+                return response
         raise _NotHeldError("the answer is not there")
 
     async def aclose(self) -> None:

@@ -125,6 +125,12 @@ class Runtime:
         return self.settings.performance.attempt_timeout_seconds if given is None else given
 
     @property
+    def budgets(self) -> BudgetSettings:
+        """What may be spent."""
+        budgets, own = self.settings.budgets, self._options.budget_usd
+        return budgets if own is None else replace(budgets, per_run_usd=own)
+
+    @property
     def uses_prompt_cache(self) -> bool:
         """Whether the provider's prompt cache is used."""
         given = self._options.prompt_cache
@@ -274,7 +280,7 @@ class Runtime:
             max_retries=self.max_retries,
             timeout_seconds=self.timeout_seconds,
             attempt_timeout_seconds=self.attempt_timeout_seconds,
-            budgets=self._budgets(),
+            budgets=self.budgets,
             state_folder=state_folder,
             redis_url=self.limits_redis_url,
             prompt_cache=replace(self.settings.prompt_cache, enabled=self.uses_prompt_cache),
@@ -285,9 +291,7 @@ class Runtime:
     def _open_spending(self, state_folder: Path | None) -> Spending | None:
         from claude_force.pricing.catalogue import PriceCatalogue  # noqa: PLC0415 - a plan needs none
 
-        return build_spending(
-            self._budgets(), PriceCatalogue(), state_folder, self.limits_redis_url
-        )
+        return build_spending(self.budgets, PriceCatalogue(), state_folder, self.limits_redis_url)
 
     def _open_recorders(self) -> tuple[Recorder, ...]:
         given = self._given_client
@@ -296,10 +300,6 @@ class Runtime:
             return ()
         recorder = open_recorder(self.settings.metrics, self.state_folder)
         return () if recorder is None else (recorder,)
-
-    def _budgets(self) -> BudgetSettings:
-        budgets, own = self.settings.budgets, self._options.budget_usd
-        return budgets if own is None else replace(budgets, per_run_usd=own)
 
     def _cached(self, chain: ModelClient, origin: str | None) -> ModelClient:
         """The chain behind the response cache, where there is to be one."""

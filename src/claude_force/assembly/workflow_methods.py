@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from claude_force.domain.errors import ClaudeForceError
 from claude_force.domain.messages import USE_CACHE
 from claude_force.workflows.options import (
-    PlanOptions,
     ResumeOptions,
     WorkflowOptions,
     refuse_unknown,
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from claude_force.workflows.definition import Workflow
     from claude_force.workflows.library import WorkflowLibrary
     from claude_force.workflows.options import WorkflowLike
-    from claude_force.workflows.plan import WorkflowPlan
     from claude_force.workflows.run_store import RunStore
 
 
@@ -121,37 +119,6 @@ class WorkflowMethods:
         from claude_force.workflows.run_store import RunStore  # noqa: PLC0415 - one call needs none
 
         return RunStore(self._runtime.state_folder)
-
-    async def plan_workflow(
-        self, workflow: WorkflowLike, task: str = "", **options: Unpack[PlanOptions]
-    ) -> WorkflowPlan:
-        """What a run would ask and cost: calls, tokens, dollars, time, and what the response cache already holds.
-
-        Nothing is sent and no key is needed. The arguments are those of `execute_workflow`.
-
-        Raises:
-            WorkflowDefinitionError: it cannot run as it is written.
-            InputError: the task or a file cannot be used.
-        """
-        from datetime import UTC, datetime  # noqa: PLC0415 - one call needs none
-
-        from claude_force.assembly.planning import plan_workflow  # noqa: PLC0415 - as above
-        from claude_force.assembly.workflow_runs import WorkflowRuns  # noqa: PLC0415 - as above
-        from claude_force.workflows.inputs import RunInputs  # noqa: PLC0415 - as above
-
-        refuse_unknown(options, PlanOptions)
-        accepted = self.load_workflow(workflow).settled(
-            batch=options.get("batch"), continue_truncated=options.get("continue_truncated")
-        )
-        inputs = RunInputs(
-            task=task,
-            files=options.get("files", ()),
-            cache=options.get("cache", USE_CACHE),
-            use_memory=options.get("use_memory"),
-            root=self._runtime.project_folder,
-        )
-        WorkflowRuns(self._runtime, self._caller).check(accepted, inputs)
-        return await plan_workflow(self._runtime, accepted, inputs, at=datetime.now(UTC))
 
     def load_workflow(self, workflow: WorkflowLike) -> Workflow:
         """The checked workflow of that name, of that file (a path), or of that definition.

@@ -167,7 +167,7 @@ async def _submit(
         plan = plan_map(name, read_items(items), options, answer, force.registry)
         with open_results(out, plan) as results:
             done = results.kept.done
-            tell_kept(out, len(done), results)
+            tell_kept(out, results.kept)
         missing = [item_id for item_id in plan.items if item_id not in done]
         calls = MapCalls(plan, missing)
         accepted: list[AgentCall] = list(calls)

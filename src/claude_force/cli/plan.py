@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from claude_force.cli.forecasts import (
+    figures,
+    figures_json,
+    how_long,
+    print_forecast,
+    saving_remarks,
+    totals_json,
+)
 from claude_force.cli.options import (
     file_option,
     memory_option,
@@ -14,7 +22,7 @@ from claude_force.cli.options import (
     run_options,
     split_options,
 )
-from claude_force.cli.render import dollars, print_json, terminal_width
+from claude_force.cli.render import dollars, print_json
 from claude_force.cli.ways import way_options, ways_of
 
 if TYPE_CHECKING:
@@ -23,8 +31,7 @@ if TYPE_CHECKING:
     from claude_force.agents.attachments import Attachment
     from claude_force.cli.options import RunOptions
     from claude_force.cli.ways import Ways
-    from claude_force.workflows.plan import StepPlan, WorkflowPlan
-    from claude_force.workflows.spans import DollarSpan, Span
+    from claude_force.workflows.plan_values import StepPlan, WorkflowPlan
 
 
 @click.command()
@@ -67,45 +74,10 @@ async def _plan(
 
 
 def _print(found: WorkflowPlan, *, budget: Decimal | None) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True, padding=(0, 1))
-    footers = (
-        "total",
-        "",
-        _count(found.calls),
-        f"{found.input_tokens.expected:,}",
-        f"{found.output_tokens.expected:,}",
-        *_dollars(found.cost_usd),
-    )
-    headers = ("step", "state", "calls", "tokens in", "tokens out", "expected", "at most")
-    for number, (header, footer) in enumerate(zip(headers, footers, strict=True)):
-        table.add_column(
-            header,
-            footer,
-            justify="left" if number < 2 else "right",
-            no_wrap=number > 1,
-            overflow="fold",
-        )
-    for step in found.steps:
-        table.add_row(*(Text(_plain(cell)) for cell in _row(step)))
-    Console(width=terminal_width(), highlight=False).print(table)
+    rows = ((step.step_id, _state(step), *figures(step)) for step in found.steps)
+    print_forecast(("step", "state"), rows, found, left=2)
     for line in _remarks(found, budget):
         click.echo(line)
-
-
-def _row(step: StepPlan) -> tuple[str, ...]:
-    return (
-        step.step_id,
-        _state(step),
-        _count(step.calls),
-        f"{step.input_tokens.expected:,}",
-        f"{step.output_tokens.expected:,}",
-        *_dollars(step.cost_usd),
-    )
 
 
 def _state(step: StepPlan) -> str:
@@ -121,41 +93,19 @@ def _state(step: StepPlan) -> str:
     return step.state
 
 
-def _count(span: Span) -> str:
-    """The range of a count of calls."""
-    if span.most is None:
-        return f"{span.least:,} or more"
-    return f"{span.most:,}" if span.least == span.most else f"{span.least:,}-{span.most:,}"
-
-
-def _dollars(span: DollarSpan) -> tuple[str, str]:
-    return _amount(span.expected), _amount(span.most)
-
-
-def _amount(cost_usd: Decimal | None) -> str:
-    return "unknown" if cost_usd is None else dollars(cost_usd)
-
-
 def _remarks(found: WorkflowPlan, budget: Decimal | None) -> list[str]:
     cost, lines = found.cost_usd, []
     if found.all_cached:
         lines.append("Nothing to pay: the cache holds every answer.")
     else:
         lines.append(
-            f"about {_seconds(found.seconds)} (estimate); critical path: {' -> '.join(map(_plain, found.critical_path))}"
+            f"about {how_long(found.seconds)} (estimate); critical path: {' -> '.join(map(_plain, found.critical_path))}"
         )
     if any(step.batch and step.seconds for step in found.steps):
         lines.append(
             "Steps by batch cost half; each batch counts as an hour and may take up to a day."
         )
-    if found.cached_calls and not found.all_cached:
-        lines.append(f"{found.cached_calls} answers are in the cache and cost nothing.")
-    saving = found.prompt_cache_saving_usd
-    if saving and cost.expected is not None:
-        without = dollars(cost.expected + saving)
-        lines.append(
-            f"The prompt cache is expected to save {dollars(saving)}; without it, {without} are expected."
-        )
+    lines += saving_remarks(found)
     if found.unpriced_models:
         lines.append(f"No price is known of: {', '.join(found.unpriced_models)}.")
     elif cost.most is None:
@@ -171,10 +121,6 @@ def _remarks(found: WorkflowPlan, budget: Decimal | None) -> list[str]:
     return lines
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
 def _plain(text: str) -> str:
     from claude_force.agents.cleaning import clean_text
 
@@ -184,14 +130,7 @@ def _plain(text: str) -> str:
 def _plan_json(found: WorkflowPlan) -> dict[str, Any]:
     return {
         "workflow": found.workflow_name,
-        "all_cached": found.all_cached,
-        "calls": _span_json(found.calls),
-        "cached_calls": found.cached_calls,
-        "input_tokens": _span_json(found.input_tokens),
-        "output_tokens": _span_json(found.output_tokens),
-        "cost_usd": _dollars_json(found.cost_usd),
-        "prompt_cache_saving_usd": _amount_json(found.prompt_cache_saving_usd),
-        "unpriced_models": list(found.unpriced_models),
+        **totals_json(found),
         "critical_path": list(found.critical_path),
         "estimated_seconds": round(found.seconds, 1),
         "steps": [_step_json(step) for step in found.steps],
@@ -207,30 +146,6 @@ def _step_json(step: StepPlan) -> dict[str, Any]:
         "batch": step.batch,
         "reason": step.reason,
         "model": step.model,
-        "calls": _span_json(step.calls),
-        "cached_calls": step.cached_calls,
-        "input_tokens": _span_json(step.input_tokens),
-        "output_tokens": _span_json(step.output_tokens),
-        "cost_usd": _dollars_json(step.cost_usd),
-        "prompt_cache_saving_usd": _amount_json(step.prompt_cache_saving_usd),
+        **figures_json(step),
         "estimated_seconds": round(step.seconds, 1),
     }
-
-
-def _span_json(span: Span) -> dict[str, int | None]:
-    return {"least": span.least, "expected": span.expected, "most": span.most}
-
-
-def _dollars_json(span: DollarSpan) -> dict[str, str | None]:
-    return {
-        name: _amount_json(value)
-        for name, value in (
-            ("least", span.least),
-            ("expected", span.expected),
-            ("most", span.most),
-        )
-    }
-
-
-def _amount_json(amount: Decimal | None) -> str | None:
-    return None if amount is None else str(amount)

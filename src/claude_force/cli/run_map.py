@@ -16,6 +16,7 @@ from claude_force.cli.map_items import map_call, read_items, waiting_teller
 from claude_force.cli.options import (
     answer_options,
     memory_option,
+    offline_orchestrator,
     open_orchestrator,
     run_options,
     semantic_option,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from claude_force.domain.messages import CacheUse
     from claude_force.orchestrator import AsyncAgentOrchestrator
     from claude_force.workflows.items import MapItem
-    from claude_force.workflows.results_file import ResultsFile
+    from claude_force.workflows.results_file import KeptResults, ResultsFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,12 @@ class Way:
 @click.option(
     "--no-wait", is_flag=True, help="With --batch: send what is missing, and wait for no result."
 )
+@click.option(
+    "--plan",
+    "only_plan",
+    is_flag=True,
+    help="Say what it would ask and cost, and send nothing; no key is needed.",
+)
 @memory_option
 @answer_options
 @run_options
@@ -118,12 +125,12 @@ def run_map(
     A line of the items is {"task": "…"} with optional "id", "agent" and "files". Each result is written the moment
     it is there; running the same command again does only what is missing, failed or changed.
     """
-    semantic = values.pop("semantic_cache")
+    semantic, only_plan = values.pop("semantic_cache"), values.pop("only_plan")
     options, answer = split_options(values)
     options = with_semantic_cache(options, name, semantic)
     if batch and semantic is not None:
         raise ConfigError("--semantic-cache is not for --batch: what goes into a batch is asked.")
-    if out is None and not options.as_json:
+    if out is None and not (options.as_json or only_plan):
         raise ConfigError("Name a file for the results with --out, or print them with --json.")
     if no_wait and not batch:
         raise ConfigError("--no-wait is for --batch.")
@@ -142,6 +149,9 @@ def run_map(
         raise ConfigError(
             "--deadline is not for --batch, whose results take up to a day: use --no-wait, and come back for them."
         )
+    if only_plan:
+        asyncio.run(_forecast(name, items, out, options, answer, batch=batch))
+        return
     way = Way(batch=batch, wait=not no_wait, deadline_seconds=deadline)
     asyncio.run(_map(name, items, out, options, answer, way=way))
 
@@ -166,7 +176,8 @@ async def _map(
             results = stack.enter_context(open_results(out, plan)) if out is not None else None
             done = results.kept.done if results else frozenset()
             missing = [item_id for item_id in plan.items if item_id not in done]
-            tell_kept(out, len(done), results)
+            if results is not None and out is not None:
+                tell_kept(out, results.kept)
             progress = stack.enter_context(MapProgress(total=len(plan.items), done=len(done)))
             calls = MapCalls(plan, missing)
             try:
@@ -183,6 +194,39 @@ async def _map(
         raise (RunCappedError if progress.capped else PartialFailureError)(
             _failures(progress, len(plan.items), resumable=out is not None)
         )
+
+
+async def _forecast(
+    name: str,
+    items: Path,
+    out: Path | None,
+    options: RunOptions,
+    answer: AnswerOptions,
+    *,
+    batch: bool,
+) -> None:
+    from claude_force.cli.map_forecast import print_map_forecast
+    from claude_force.workflows.results_file import look_into
+
+    async with offline_orchestrator(options) as force:
+        plan = plan_map(name, read_items(items), options, answer, force.registry)
+        done: frozenset[str] = frozenset()
+        if out is not None:
+            kept = look_into(out, plan.keys)
+            done = kept.done
+            tell_kept(out, kept, ahead=True)
+        calls = MapCalls(plan, [item_id for item_id in plan.items if item_id not in done])
+        found = await force.plan_many(calls, batch=batch)
+    for outcome in calls.lost:
+        assert outcome.error is not None  # noqa: S101 - what was lost has one
+        raise outcome.error
+    print_map_forecast(
+        found,
+        agent_name=name,
+        items=len(plan.items),
+        kept=len(done),
+        as_json=options.as_json,
+    )
 
 
 class MapCalls:
@@ -285,14 +329,12 @@ def open_results(out: Path, plan: MapPlan) -> ResultsFile:
     return ResultsFile(out, plan.keys)
 
 
-def tell_kept(out: Path | None, done: int, results: ResultsFile | None) -> None:
-    """Say on stderr what an earlier run left."""
-    if results is None:
-        return
-    kept = results.kept
+def tell_kept(out: Path, kept: KeptResults, *, ahead: bool = False) -> None:
+    """Say on stderr what an earlier run left; ``ahead`` of the next one, which has not touched it yet."""
+    done, will = len(kept.done), "will be" if ahead else "were"
     if kept.outdated:
         click.echo(
-            f"{out}: {kept.outdated} answers to earlier questions were moved to {out}.old.",
+            f"{out}: {kept.outdated} answers to earlier questions {will} moved to {out}.old.",
             err=True,
         )
     if done or kept.dropped:

@@ -51,6 +51,13 @@ class DayAccounts(Protocol):
             StorageError: it cannot be kept.
         """
 
+    def account(self, at: datetime) -> Account:
+        """How far the day of ``at`` is used.
+
+        Raises:
+            StorageError: nobody can tell.
+        """
+
     def close(self) -> None:
         """Let go of what is open; a second call does nothing."""
 

@@ -23,9 +23,9 @@ every step succeeds. Requests that are lost within a call and billed all the sam
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from claude_force.agents.prompts import MAX_TASK_CHARACTERS
 from claude_force.workflows.calls import Calls
@@ -33,6 +33,7 @@ from claude_force.workflows.graph import StepGraph
 from claude_force.workflows.outlook import Missing
 from claude_force.workflows.plan_prompt_cache import with_prompt_cache
 from claude_force.workflows.plan_seconds import seconds_of
+from claude_force.workflows.plan_values import StepPlan, WorkflowPlan
 from claude_force.workflows.spans import NO_DOLLARS, NOTHING, Span, total
 
 if TYPE_CHECKING:
@@ -41,110 +42,19 @@ if TYPE_CHECKING:
     from claude_force.workflows.calls import Prices
     from claude_force.workflows.definition import Step, Workflow
     from claude_force.workflows.outlook import Outlook
+    from claude_force.workflows.plan_values import PlanState
     from claude_force.workflows.spans import DollarSpan
 
-PlanState = Literal["cached", "partly cached", "to ask", "later", "skipped", "fails"]
-
 EXPECTED_ITEMS: Final = 5
+BATCH_SHARE: Final = Decimal("0.5")
 # The marks around an answer that is handed on, and what the validator says of one that has to be repaired.
 _BLOCK_TOKENS: Final = Span(10, 40, 200)
 _REPAIR_TOKENS: Final = Span(10, 200, 4000)
 # What asks to go on, and what is repeated of the end.
 _GO_ON_TOKENS: Final = Span(0, 90, 400)
-_BATCH_SHARE: Final = Decimal("0.5")
 # Two characters a token, as in ``pricing.worst_case``.
 _LONGEST_TASK_TOKENS: Final = MAX_TASK_CHARACTERS // 2
 _MENTION: Final = re.compile(r"""\bsteps\s*(?:\.\s*(\w+)|\[\s*['"]([^'"]+)['"]\s*\])""")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepPlan:
-    """What one step would ask and cost."""
-
-    step_id: str
-    agent_name: str
-    dependencies: tuple[str, ...]
-    # "later" waits for an answer that is not there yet.
-    state: PlanState
-    # The model that is asked first; None for a step that asks nothing.
-    model: str | None
-    # Calls to be paid.
-    calls: Span
-    # Calls that the cache answers.
-    cached_calls: int
-    input_tokens: Span
-    output_tokens: Span
-    cost_usd: DollarSpan
-    # An estimate, for the expected number of tokens.
-    seconds: float
-    reason: str | None = None
-    # Its calls go out in batches, at half the price.
-    batch: bool = False
-    # What the prompt cache is expected to save, already off `cost_usd.expected`. None where the price is not known.
-    prompt_cache_saving_usd: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowPlan:
-    """What a run of a workflow would ask and cost."""
-
-    workflow_name: str
-    # In the order of the definition.
-    steps: tuple[StepPlan, ...]
-    # Ids of the steps that decide how long it takes, in order; empty where nothing is asked.
-    critical_path: tuple[str, ...]
-
-    @property
-    def calls(self) -> Span:
-        """Calls to be paid."""
-        return total(step.calls for step in self.steps)
-
-    @property
-    def cached_calls(self) -> int:
-        """Calls that the cache answers."""
-        return sum(step.cached_calls for step in self.steps)
-
-    @property
-    def input_tokens(self) -> Span:
-        """Of all calls to be paid."""
-        return total(step.input_tokens for step in self.steps)
-
-    @property
-    def output_tokens(self) -> Span:
-        """Of all calls to be paid."""
-        return total(step.output_tokens for step in self.steps)
-
-    @property
-    def cost_usd(self) -> DollarSpan:
-        """Dollars of the whole run."""
-        return sum((step.cost_usd for step in self.steps), NO_DOLLARS)
-
-    @property
-    def prompt_cache_saving_usd(self) -> Decimal | None:
-        """Dollars that the prompt cache is expected to save; None where a price is not known."""
-        savings = [step.prompt_cache_saving_usd for step in self.steps]
-        known = [saving for saving in savings if saving is not None]
-        return sum(known, Decimal(0)) if len(known) == len(savings) else None
-
-    @property
-    def seconds(self) -> float:
-        """An estimate of how long the critical path takes."""
-        on_path = set(self.critical_path)
-        return sum(step.seconds for step in self.steps if step.step_id in on_path)
-
-    @property
-    def all_cached(self) -> bool:
-        """Nothing would be asked."""
-        return self.calls == NOTHING
-
-    @property
-    def unpriced_models(self) -> tuple[str, ...]:
-        """Models that would be asked and whose price is not known."""
-        return tuple(
-            dict.fromkeys(
-                step.model for step in self.steps if step.model and step.cost_usd.expected is None
-            )
-        )
 
 
 def make_plan(
@@ -289,7 +199,7 @@ def _step_plan(
 
 def _cost_usd(step: Step, groups: Iterable[Calls], prices: Prices) -> DollarSpan:
     cost = sum(map(prices.cost_usd, groups), NO_DOLLARS)
-    return cost.scaled(_BATCH_SHARE) if step.batch else cost
+    return cost.scaled(BATCH_SHARE) if step.batch else cost
 
 
 def _saving_usd(groups: Iterable[Calls], prices: Prices) -> Decimal | None:

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -31,6 +31,28 @@ class KeptResults:
     dropped: int
     # Answers to what is asked in another way now, or no longer asked. They were paid, so they were set aside.
     outdated: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sorted:
+    """The lines of a file by what becomes of them."""
+
+    lines: int
+    # The last one has no end.
+    torn: bool
+    kept: dict[str, bytes] = field(default_factory=dict)
+    outdated: list[bytes] = field(default_factory=list)
+
+    @property
+    def untidy(self) -> bool:
+        return len(self.kept) < self.lines or self.torn
+
+    def summary(self) -> KeptResults:
+        return KeptResults(
+            done=frozenset(self.kept),
+            dropped=self.lines - len(self.kept) - len(self.outdated),
+            outdated=len(self.outdated),
+        )
 
 
 class ResultsFile:
@@ -119,42 +141,11 @@ class ResultsFile:
     def _keep(self, keys: Mapping[str, str]) -> KeptResults:
         if not self._path.exists():
             return KeptResults(done=frozenset(), dropped=0)
-        *lines, last = self._path.read_bytes().split(b"\n")
-        read: list[tuple[bytes, dict[str, Any] | None]] = [
-            (line, self._entry(line, number)) for number, line in enumerate(lines, start=1)
-        ]
-        if last:
-            read.append((last, self._last_entry(last, len(lines) + 1)))
-        kept: dict[str, bytes] = {}
-        outdated: list[bytes] = []
-        for line, entry in read:
-            if entry is not None and entry["ok"] is True:
-                item_id = str(entry["id"])
-                if keys.get(item_id) == entry.get("key"):
-                    kept[item_id] = line
-                else:
-                    outdated.append(line)
-        if len(kept) < len(read) or last:
-            self._set_aside(outdated)
-            self._replace(b"".join(line + b"\n" for line in kept.values()))
-        return KeptResults(
-            done=frozenset(kept),
-            dropped=len(read) - len(kept) - len(outdated),
-            outdated=len(outdated),
-        )
-
-    def _entry(self, line: bytes, number: int) -> dict[str, Any]:
-        entry = _parse(line)
-        if entry is None:
-            raise ItemsError(
-                f"{self._shown!r} is not a file of results (line {number}); it was left as it is. Name another --out."
-            )
-        return entry
-
-    def _last_entry(self, line: bytes, number: int) -> dict[str, Any] | None:
-        """The last line of a file without a line end; None for a result that a kill cut off."""
-        torn = line.startswith(_BEGINNING) or _BEGINNING.startswith(line)
-        return _parse(line) if torn else self._entry(line, number)
+        found = _sort(self._path.read_bytes(), keys, self._shown)
+        if found.untidy:
+            self._set_aside(found.outdated)
+            self._replace(b"".join(line + b"\n" for line in found.kept.values()))
+        return found.summary()
 
     def _set_aside(self, lines: list[bytes]) -> None:
         if lines:
@@ -170,6 +161,60 @@ class ResultsFile:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._path)
+
+
+def look_into(path: Path, keys: Mapping[str, str]) -> KeptResults:
+    """What `ResultsFile` would keep of a file, which is left as it is. Another process may be writing to it.
+
+    Raises:
+        ItemsError: the file cannot be read, or holds something else than results.
+    """
+    try:
+        return _sort(path.read_bytes(), keys, str(path)).summary()
+    except FileNotFoundError:
+        return KeptResults(done=frozenset(), dropped=0)
+    except OSError as error:
+        raise ItemsError(
+            f"The results cannot be read from {str(path)!r}: {error.strerror}."
+        ) from error
+
+
+def _sort(content: bytes, keys: Mapping[str, str], shown: str) -> _Sorted:
+    """The lines of a file of results by what becomes of them.
+
+    Raises:
+        ItemsError: the file holds something else.
+    """
+    *lines, last = content.split(b"\n")
+    read: list[tuple[bytes, dict[str, Any] | None]] = [
+        (line, _entry(line, number, shown)) for number, line in enumerate(lines, start=1)
+    ]
+    if last:
+        read.append((last, _last_entry(last, len(lines) + 1, shown)))
+    found = _Sorted(lines=len(read), torn=bool(last))
+    for line, entry in read:
+        if entry is not None and entry["ok"] is True:
+            item_id = str(entry["id"])
+            if keys.get(item_id) == entry.get("key"):
+                found.kept[item_id] = line
+            else:
+                found.outdated.append(line)
+    return found
+
+
+def _entry(line: bytes, number: int, shown: str) -> dict[str, Any]:
+    entry = _parse(line)
+    if entry is None:
+        raise ItemsError(
+            f"{shown!r} is not a file of results (line {number}); it was left as it is. Name another --out."
+        )
+    return entry
+
+
+def _last_entry(line: bytes, number: int, shown: str) -> dict[str, Any] | None:
+    """The last line of a file without a line end; None for a result that a kill cut off."""
+    torn = line.startswith(_BEGINNING) or _BEGINNING.startswith(line)
+    return _parse(line) if torn else _entry(line, number, shown)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -1,0 +1,135 @@
+"""``run map --plan``: what a map would ask and cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from claude_force.agents.cleaning import clean_text
+from claude_force.cli.forecasts import (
+    amount_json,
+    figures,
+    figures_json,
+    how_long,
+    print_forecast,
+    saving_remarks,
+    totals_json,
+)
+from claude_force.cli.render import dollars, print_json
+
+if TYPE_CHECKING:
+    from claude_force.workflows.plan_values import AgentPlan, BudgetFit, CallsPlan
+
+
+def print_map_forecast(
+    found: CallsPlan, *, agent_name: str, items: int, kept: int, as_json: bool
+) -> None:
+    """Print the forecast of a map.
+
+    Args:
+        found: the plan of what is to be done.
+        agent_name: of the map.
+        items: how many there are.
+        kept: how many of them are done, as the file of the results says.
+        as_json: one JSON object instead of a table.
+    """
+    if as_json:
+        print_json({"agent": agent_name, "items": items, "kept": kept, **_plan_json(found)})
+        return
+    if found.agents:
+        rows = (
+            (agent.agent_name, agent.model or "", f"{agent.cached_calls:,}", *figures(agent))
+            for agent in found.agents
+        )
+        print_forecast(("agent", "model", "cached"), rows, found, left=2)
+    for line in _remarks(found, kept):
+        click.echo(line)
+
+
+def _remarks(found: CallsPlan, kept: int) -> list[str]:
+    lines = []
+    if found.all_cached:
+        where = " or the cache" if found.cached_calls else ""
+        holds = f"the results{where}" if kept else "the cache"
+        lines.append(f"Nothing to pay: every answer is in {holds}.")
+    elif found.batch:
+        lines.append("By batch at half the price: most end within an hour, all within a day.")
+    else:
+        lines.append(f"about {how_long(found.seconds)} (estimate)")
+    if found.repeated_calls:
+        lines.append(
+            f"{found.repeated_calls:,} items ask what another one asks, and get its answer."
+        )
+    if found.calls_in_batches:
+        lines.append(
+            f"{found.calls_in_batches:,} calls are in a batch already: they are not sent again, and what they cost is in "
+            "the figures."
+        )
+    lines += saving_remarks(found)
+    if found.unpriced_models:
+        lines.append(f"No price is known of: {', '.join(found.unpriced_models)}.")
+    if not found.all_cached:
+        lines += [_budget_remark(fit, batch=found.batch) for fit in found.budgets]
+    return lines
+
+
+def _budget_remark(fit: BudgetFit, *, batch: bool) -> str:
+    budget = _budget(fit)
+    what = "a call" if fit.scope == "call" else "it"
+    if fit.most_usd is None:
+        return f"{budget} refuses calls of which no price is known."
+    if fit.covers_most:
+        return f"{budget} covers the most that {what} can cost."
+    if batch:
+        return f"{budget} does not hold the worst case, {dollars(fit.most_usd)}: no batch would be sent."
+    if fit.scope == "call":
+        return f"{budget} may refuse the dearest calls: one can cost {dollars(fit.most_usd)}."
+    if fit.covers_expected:
+        return f"{budget} covers what is expected, and may stop it if it comes dearer."
+    return f"{budget} does not cover what is expected: it would stop it before the end."
+
+
+def _budget(fit: BudgetFit) -> str:
+    limit = dollars(fit.limit_usd)
+    if fit.scope == "day":
+        return f"The budget of the day, of whose {limit} {dollars(fit.left_usd)} are left,"
+    whose = {
+        "run": "the run",
+        "call": "a call",
+        "agent": f"the agent {clean_text(fit.name)}",
+    }[fit.scope]
+    return f"The budget of {limit} for {whose}"
+
+
+def _plan_json(found: CallsPlan) -> dict[str, Any]:
+    return {
+        "batch": found.batch,
+        **totals_json(found),
+        "repeated_calls": found.repeated_calls,
+        "calls_in_batches": found.calls_in_batches,
+        "estimated_seconds": round(found.seconds, 1),
+        "agents": [_agent_json(agent) for agent in found.agents],
+        "budgets": [_budget_json(fit) for fit in found.budgets],
+    }
+
+
+def _agent_json(agent: AgentPlan) -> dict[str, Any]:
+    return {
+        "agent": agent.agent_name,
+        "model": agent.model,
+        **figures_json(agent),
+        "repeated_calls": agent.repeated_calls,
+        "calls_in_batches": agent.calls_in_batches,
+    }
+
+
+def _budget_json(fit: BudgetFit) -> dict[str, Any]:
+    return {
+        "scope": fit.scope,
+        "agent": fit.name or None,
+        "limit_usd": amount_json(fit.limit_usd),
+        "left_usd": amount_json(fit.left_usd),
+        "covers_expected": fit.covers_expected,
+        "covers_most": fit.covers_most,
+    }
