@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from claude_force.assembly.budget_fits import budget_fits
 from claude_force.assembly.planning import prices_of
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from claude_force.workflows.calls import Question
     from claude_force.workflows.plan_values import CallsPlan
 
+_CALLS_A_TURN: Final = 16
+
 
 async def plan_many(
     runtime: Runtime, calls: Iterable[AgentCall], *, batch: bool, at: datetime
@@ -35,10 +37,11 @@ async def plan_many(
     try:
         survey = _Survey(runtime, Rehearsal(runtime, opened), batch=batch)
         await survey.prepare()
-        for call in calls:
+        for number, call in enumerate(calls):
             await survey.take(call)
-            # Building a request and reading its files take a while: others have their turn in between.
-            await asyncio.sleep(0)
+            if number % _CALLS_A_TURN == 0:
+                # Building requests and reading their files take a while: others have their turn in between.
+                await asyncio.sleep(0)
     finally:
         if opened is not None:
             await opened[0].aclose()
@@ -64,6 +67,7 @@ class _Survey:
 
     def __init__(self, runtime: Runtime, rehearsal: Rehearsal, *, batch: bool) -> None:
         self._runtime = runtime
+        self._origin = runtime.origin
         self._rehearsal = rehearsal
         self._batch = batch
         self._seen: set[bytes] = set()
@@ -93,7 +97,7 @@ class _Survey:
         if looked.result is not None:
             noted.held += 1
             return
-        key = request_key(looked.request, self._runtime.origin)
+        key = request_key(looked.request, self._origin)
         if self._shares_answer(call):
             digest = bytes.fromhex(key)
             if digest in self._seen:

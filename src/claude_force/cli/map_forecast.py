@@ -38,13 +38,23 @@ def print_map_forecast(
         print_json({"agent": agent_name, "items": items, "kept": kept, **_plan_json(found)})
         return
     if found.agents:
-        rows = (
-            (agent.agent_name, agent.model or "", f"{agent.cached_calls:,}", *figures(agent))
-            for agent in found.agents
-        )
-        print_forecast(("agent", "model", "cached"), rows, found, left=2)
+        _print_table(found)
     for line in _remarks(found, kept):
         click.echo(line)
+
+
+def _print_table(found: CallsPlan) -> None:
+    """The model stands in a column only where there are several, so that the rest fits into 80 characters."""
+    if len(_models(found)) > 1:
+        both = ((agent.agent_name, agent.model or "", *figures(agent)) for agent in found.agents)
+        print_forecast(("agent", "model"), both, found, left=2)
+    else:
+        rows = ((agent.agent_name, *figures(agent)) for agent in found.agents)
+        print_forecast(("agent",), rows, found, left=1)
+
+
+def _models(found: CallsPlan) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(agent.model or "" for agent in found.agents))
 
 
 def _remarks(found: CallsPlan, kept: int) -> list[str]:
@@ -54,17 +64,18 @@ def _remarks(found: CallsPlan, kept: int) -> list[str]:
         holds = f"the results{where}" if kept else "the cache"
         lines.append(f"Nothing to pay: every answer is in {holds}.")
     elif found.batch:
-        lines.append("By batch at half the price: most end within an hour, all within a day.")
+        lines.append(
+            f"By batch at half the price, asking {_asked(found)}: most end within an hour, all within a day."
+        )
     else:
-        lines.append(f"about {how_long(found.seconds)} (estimate)")
+        lines.append(f"about {how_long(found.seconds)} (estimate), asking {_asked(found)}")
     if found.repeated_calls:
         lines.append(
-            f"{found.repeated_calls:,} items ask what another one asks, and get its answer."
+            f"Asked already by another item, whose answer is taken: {found.repeated_calls:,}."
         )
     if found.calls_in_batches:
         lines.append(
-            f"{found.calls_in_batches:,} calls are in a batch already: they are not sent again, and what they cost is in "
-            "the figures."
+            f"In a batch already, so not sent again, but among the figures: {found.calls_in_batches:,}."
         )
     lines += saving_remarks(found)
     if found.unpriced_models:
@@ -72,6 +83,11 @@ def _remarks(found: CallsPlan, kept: int) -> list[str]:
     if not found.all_cached:
         lines += [_budget_remark(fit, batch=found.batch) for fit in found.budgets]
     return lines
+
+
+def _asked(found: CallsPlan) -> str:
+    models = _models(found)
+    return clean_text(models[0]) if len(models) == 1 else f"{len(models)} models"
 
 
 def _budget_remark(fit: BudgetFit, *, batch: bool) -> str:
