@@ -12,13 +12,16 @@ from claude_force import (
     AgentOutcome,
     AgentResult,
     AsyncAgentOrchestrator,
+    BudgetFit,
     CallFinished,
+    CallsPlan,
     EventListener,
     MessageRequest,
     MessageResponse,
     ModelClient,
     TextDelta,
     Usage,
+    WorkflowPlan,
     WorkflowResult,
     collect_files,
 )
@@ -57,11 +60,17 @@ async def asynchronous() -> None:
                 assert_type(event.result, AgentResult)
         assert_type(await force.execute_multiple([("a", "t")]), list[str])
         assert_type(await force.execute_workflow(["a", "b"], task="t"), WorkflowResult)
+        plan = await force.plan_many(("a", f"t {n}") for n in range(3))
+        assert_type(plan, CallsPlan)
+        assert_type(plan.cost_usd.expected, Decimal | None)
+        assert_type(plan.budgets, tuple[BudgetFit, ...])
+        assert_type(await force.plan_workflow(["a", "b"]), WorkflowPlan)
 
 
 def blocking() -> None:
     with AgentOrchestrator(api_key="k") as force:
         assert_type(force.execute_agent("a", "t"), str)
         assert_type(force.execute_workflow("review", "t").results, dict[str, str])
+        assert_type(force.plan_many([("a", "t")], batch=True), CallsPlan)
         for outcome in force.run_many([("a", "t")]):
             assert_type(outcome, AgentOutcome)

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 def plan(name: str, task: str, **values: Any) -> None:  # noqa: ANN401 - click's
     """Forecast a run of the workflow NAME: calls, tokens, dollars, time, and what the cache already holds.
 
-    NAME and the options are those of `run workflow`. Nothing is sent and nothing is spent; no key is needed.
+    NAME and the options are those of `run workflow`. Nothing is sent and nothing is spent; no key is needed. For a map there is
+    `run map --plan`.
     """
     from claude_force.cli.run_workflow import collect_patterns
 
