@@ -170,16 +170,20 @@ class TestBudgets:
     ) -> None:
         budgets = {"per_call_usd": 0.001, "per_agent_usd": {"beta": 1}, "per_day_usd": 0.08}
         project.write(".claude/claude.json", json.dumps({"budgets": budgets}))
-        # Two calls of 800 tokens at $10 a million are expected, and 4,096 each at most.
+        # Three calls of 800 tokens at $10 a million are expected, and 4,096 each at most.
         fits = self.fits(make_blocking, budget_usd="0.05")
         assert list(fits) == ["call", "run", "agent", "day"]
         verdicts = {scope: (fit.covers_expected, fit.covers_most) for scope, fit in fits.items()}
         assert verdicts == {
             "call": (False, False),
-            "run": (True, False),
+            # What is expected would fit, but not the worst case of the last call as well.
+            "run": (False, False),
             "agent": (True, True),
             "day": (True, False),
         }
+        refused = {scope: fit.refused_calls for scope, fit in fits.items()}
+        assert refused == {"call": 3, "run": 0, "agent": 0, "day": 0}
+        assert known(fits["run"].expected_usd) < fits["run"].limit_usd
         assert known(fits["agent"].most_usd) < known(fits["run"].most_usd) / 2
         assert fits["day"].left_usd == Decimal("0.08")
 
@@ -285,11 +289,28 @@ class TestCommand:
             "The budget of $5.00 for the run covers the most that it can cost."
         )
         assert "covers what is expected, and may stop it" in verdict("--budget", "0.1")
-        assert "does not cover what is expected" in verdict("--budget", "0.001")
+        assert "does not cover what is expected" in verdict("--budget", "0.05")
+        assert "refuses 4 calls for the worst case of each" in verdict("--budget", "0.04")
         assert "no batch would be sent" in verdict("--budget", "0.01", "--batch")
         assert "refuses calls of which no price is known" in verdict(
             "--budget", "5", "--model", "claude-unheard-of"
         )
+
+    def test_budget_that_is_said_to_cover_what_is_expected_lets_it_end(
+        self, cli: Cli, project: Project, simulator: SimulatorThread
+    ) -> None:
+        project.items(*({"task": f"Look at {number}."} for number in range(8)))
+        too_little = cli(*MAP, "--plan", "--json", "--budget", "0.04").json["budgets"][0]
+        assert (too_little["covers_expected"], too_little["refused_calls"]) == (False, 8)
+        assert cli(*MAP, "--budget", "0.04").code != 0
+        assert simulator.stats.requests == 0
+        plan = cli(*MAP, "--plan", "--json").json
+        expected = Decimal(plan["cost_usd"]["expected"])
+        one = {name: Decimal(plan["cost_usd"][name]) / 8 for name in ("expected", "most")}
+        enough = str(expected + one["most"] - one["expected"] + Decimal("0.0001"))
+        fit = cli(*MAP, "--plan", "--json", "--budget", enough).json["budgets"][0]
+        assert (fit["covers_expected"], fit["covers_most"]) == (True, False)
+        assert cli(*MAP, "--budget", enough).code == 0
 
     def test_batch_that_is_said_not_to_be_sent_is_not(
         self, cli: Cli, project: Project, simulator: SimulatorThread

@@ -10,8 +10,9 @@ from claude_force.assembly.budget_fits import budget_fits
 from claude_force.assembly.planning import prices_of
 from claude_force.assembly.rehearsal import Rehearsal
 from claude_force.cache.fingerprint import request_key
+from claude_force.config.settings import BudgetSettings
 from claude_force.workflows.outlook import Missing
-from claude_force.workflows.plan_calls import Group, Noted, dearest_call, plan_of_calls
+from claude_force.workflows.plan_calls import Group, Noted, call_costs, plan_of_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,8 +57,10 @@ async def _planned(
 
     def add_up() -> CallsPlan:
         plan = plan_of_calls(noted, prices, max_concurrent=runtime.max_concurrent, batch=batch)
-        dearest = dearest_call(noted, prices, batch=batch)
-        return replace(plan, budgets=tuple(budget_fits(runtime, plan, dearest=dearest, at=at)))
+        if runtime.budgets == BudgetSettings():
+            return plan
+        costs = call_costs(noted, prices, batch=batch)
+        return replace(plan, budgets=tuple(budget_fits(runtime, plan, costs, at=at)))
 
     return await asyncio.to_thread(add_up)
 

@@ -19,6 +19,8 @@ from claude_force.cli.forecasts import (
 from claude_force.cli.render import dollars, print_json
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from claude_force.workflows.plan_values import AgentPlan, BudgetFit, CallsPlan
 
 
@@ -91,19 +93,29 @@ def _asked(found: CallsPlan) -> str:
 
 
 def _budget_remark(fit: BudgetFit, *, batch: bool) -> str:
-    budget = _budget(fit)
-    what = "a call" if fit.scope == "call" else "it"
     if fit.most_usd is None:
-        return f"{budget} refuses calls of which no price is known."
-    if fit.covers_most:
-        return f"{budget} covers the most that {what} can cost."
-    if batch:
-        return f"{budget} does not hold the worst case, {dollars(fit.most_usd)}: no batch would be sent."
+        verdict = "refuses calls of which no price is known."
+    elif fit.covers_most:
+        what = "a call" if fit.scope == "call" else "it"
+        verdict = f"covers the most that {what} can cost."
+    elif batch:
+        verdict = f"does not hold the worst case, {dollars(fit.most_usd)}: no batch would be sent."
+    else:
+        verdict = _verdict_on_calls(fit, fit.most_usd)
+    return f"{_budget(fit)} {verdict}"
+
+
+def _verdict_on_calls(fit: BudgetFit, most_usd: Decimal) -> str:
+    if fit.refused_calls:
+        calls = "1 call" if fit.refused_calls == 1 else f"{fit.refused_calls:,} calls"
+        return (
+            f"refuses {calls} for the worst case of each alone: lower --max-tokens, or allow more."
+        )
     if fit.scope == "call":
-        return f"{budget} may refuse the dearest calls: one can cost {dollars(fit.most_usd)}."
+        return f"may refuse a fallback: with it, a call can cost {dollars(most_usd)}."
     if fit.covers_expected:
-        return f"{budget} covers what is expected, and may stop it if it comes dearer."
-    return f"{budget} does not cover what is expected: it would stop it before the end."
+        return "covers what is expected, and may stop it if it comes dearer."
+    return "does not cover what is expected and the worst case of the last call: it may stop it before the end."
 
 
 def _budget(fit: BudgetFit) -> str:
@@ -146,6 +158,7 @@ def _budget_json(fit: BudgetFit) -> dict[str, Any]:
         "agent": fit.name or None,
         "limit_usd": amount_json(fit.limit_usd),
         "left_usd": amount_json(fit.left_usd),
+        "refused_calls": fit.refused_calls,
         "covers_expected": fit.covers_expected,
         "covers_most": fit.covers_most,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from claude_force.workflows.calls import Calls
@@ -10,14 +11,13 @@ from claude_force.workflows.definition import Step, Workflow
 from claude_force.workflows.outlook import Missing, Outlook
 from claude_force.workflows.plan import BATCH_SHARE, make_plan
 from claude_force.workflows.plan_values import AgentPlan, CallsPlan
-from claude_force.workflows.spans import NO_DOLLARS, Span
+from claude_force.workflows.spans import Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from claude_force.workflows.calls import Prices
     from claude_force.workflows.plan_values import StepPlan
-    from claude_force.workflows.spans import DollarSpan
 
 
 class Group(NamedTuple):
@@ -27,6 +27,15 @@ class Group(NamedTuple):
     model: str
     # How often an answer that was cut off is continued.
     rounds: int = 0
+
+
+class CallCost(NamedTuple):
+    """What one call may cost; None where a price is not known."""
+
+    expected_usd: Decimal | None
+    most_usd: Decimal | None
+    # Without fallbacks: what is reserved before it is sent.
+    reserved_usd: Decimal | None
 
 
 @dataclass(slots=True)
@@ -82,12 +91,23 @@ def plan_of_calls(
     )
 
 
-def dearest_call(noted: Mapping[Group, Noted], prices: Prices, *, batch: bool) -> DollarSpan:
-    """What the one of the calls is expected to cost, and can cost, whose worst case is the dearest."""
-    questions = (missing.question for seen in noted.values() for missing in seen.missing)
-    costs = (prices.cost_usd(Calls(Span.exactly(1), question)) for question in questions)
-    found = max(costs, key=lambda cost: (cost.most is None, cost.most or 0), default=NO_DOLLARS)
-    return found.scaled(BATCH_SHARE) if batch else found
+def call_costs(
+    noted: Mapping[Group, Noted], prices: Prices, *, batch: bool
+) -> dict[str, list[CallCost]]:
+    """What each call may cost alone, by agent; what the prompt cache saves is not off it."""
+    share = BATCH_SHARE if batch else Decimal(1)
+    found: dict[str, list[CallCost]] = {}
+    for group, seen in noted.items():
+        costs = found.setdefault(group.agent_name, [])
+        for missing in seen.missing:
+            question = missing.question
+            cost = prices.cost_usd(Calls(Span.exactly(1), question)).scaled(share)
+            first = cost
+            if len(question.models) > 1:
+                alone = replace(question, models=question.models[:1])
+                first = prices.cost_usd(Calls(Span.exactly(1), alone)).scaled(share)
+            costs.append(CallCost(cost.expected, cost.most, first.most))
+    return found
 
 
 def _agent_plan(group: Group, noted: Noted, plan: StepPlan) -> AgentPlan:

@@ -150,11 +150,21 @@ class BudgetFit:
     # Of what counts against it: of a call the dearest one, else the sum. None where a price is not known.
     expected_usd: Decimal | None
     most_usd: Decimal | None
+    # What has to be left beyond what is expected: the worst case is reserved before anything is sent, of a call for
+    # itself, of batches for all of them.
+    headroom_usd: Decimal | None
+    # Calls whose own worst case does not fit, so that they are refused.
+    refused_calls: int = 0
 
     @property
     def covers_expected(self) -> bool:
-        """Whether what is expected fits."""
-        return self.expected_usd is not None and self.expected_usd <= self.left_usd
+        """Whether all calls are sent if they cost what is expected."""
+        return (
+            not self.refused_calls
+            and self.expected_usd is not None
+            and self.headroom_usd is not None
+            and self.expected_usd + self.headroom_usd <= self.left_usd
+        )
 
     @property
     def covers_most(self) -> bool:
