@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from claude_force.workflows.item_sources import Item
     from claude_force.workflows.plan_values import WorkflowPlan
 
-# No text comes to more characters a token than this, long words and runs of spaces included.
-_MOST_CHARACTERS_PER_TOKEN: Final = 8
 _TASK_IN_TEMPLATE: Final = re.compile(r"\btask\b")
 _ITEM_IN_TEMPLATE: Final = re.compile(r"\bitem\b")
 

@@ -65,7 +65,11 @@ def saving_remarks(found: Forecast) -> list[str]:
     """What the caches save."""
     lines, expected = [], found.cost_usd.expected
     if found.cached_calls and not found.all_cached:
-        lines.append(f"{found.cached_calls:,} answers are in the cache and cost nothing.")
+        lines.append(
+            "1 answer is in the cache and costs nothing."
+            if found.cached_calls == 1
+            else f"{found.cached_calls:,} answers are in the cache and cost nothing."
+        )
     saving = found.prompt_cache_saving_usd
     if saving and expected is not None:
         lines.append(

@@ -17,6 +17,7 @@ from claude_force.cli.forecasts import (
     totals_json,
 )
 from claude_force.cli.render import dollars, print_json
+from claude_force.reporting.numbers import counted
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -107,10 +108,8 @@ def _budget_remark(fit: BudgetFit, *, batch: bool) -> str:
 
 def _verdict_on_calls(fit: BudgetFit, most_usd: Decimal) -> str:
     if fit.refused_calls:
-        calls = "1 call" if fit.refused_calls == 1 else f"{fit.refused_calls:,} calls"
-        return (
-            f"refuses {calls} for the worst case of each alone: lower --max-tokens, or allow more."
-        )
+        refused = counted(fit.refused_calls, "call")
+        return f"refuses {refused} for the worst case of each alone: lower --max-tokens, or allow more."
     if fit.scope == "call":
         return f"may refuse a fallback: with it, a call can cost {dollars(most_usd)}."
     if fit.covers_expected:
