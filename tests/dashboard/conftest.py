@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -16,6 +17,8 @@ from tests.conftest import COMMAND
 from tests.reporting.browser import browser
 
 from claude_force.domain.events import StepStarted
+from claude_force.domain.runs import CallPlace, CallRecord, PromptPart
+from claude_force.domain.usage import Usage
 from claude_force.metrics.rows import CallRow
 from claude_force.metrics.schema import SCHEMA
 from claude_force.metrics.writing import RowWriter
@@ -139,3 +142,13 @@ def run_under_way(folder: Path, run_id: str) -> Iterator[RunJournal]:
         yield journal
     finally:
         journal.close()
+
+
+def keep_call(journal: RunJournal, step_id: str, *, cost_usd: Decimal | None) -> None:
+    """A call of a step that went well, as the process of the run journals it."""
+    call = CallRecord(
+        place=CallPlace(step_id=step_id), key="0" * 32, agent_name="alpha", model="m",
+        prompt=(PromptPart("user", SECRET),), text=SECRET,
+        usage=Usage(input_tokens=1000, output_tokens=200), cost_usd=cost_usd,
+    )  # fmt: skip
+    asyncio.run(journal.record(call.key, lambda: call, None))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 import pytest
-from tests.dashboard.conftest import SECRET, row, run_under_way
+from tests.dashboard.conftest import SECRET, keep_call, row, run_under_way
 
+from claude_force.domain.errors import CallTimeoutError, InvalidRequestError
 from claude_force.domain.events import StepFinished
 from claude_force.domain.results import AgentResult, StepResult
 from claude_force.domain.usage import Usage
@@ -208,6 +209,104 @@ def test_a_run_is_seen_while_it_goes_on_and_stopped_from_its_page(
         until(lambda: stopped)
     assert page.errors == []
     assert RunStore(dashboard.folder).load("a1b2c3").state == "interrupted"
+
+
+def cells(page: Page) -> list[list[str]]:
+    """The table of steps or calls, as it is seen."""
+    script = "[...document.querySelectorAll('tbody tr')].map((row) => [...row.cells].map((cell) => cell.innerText))"
+    found: list[list[str]] = page.evaluate(script)
+    return found
+
+
+def test_each_step_shows_what_its_calls_came_to_while_the_run_goes_on(
+    dashboard: Served, page: Page, until: Until
+) -> None:
+    with run_under_way(dashboard.folder, "b0b0b0") as journal:
+        page.go(f"{dashboard.address}runs/b0b0b0")
+        until(lambda: len(cells(page)) == 2)
+        assert cells(page)[0][3:6] == ["", "", ""]
+        keep_call(journal, "gather", cost_usd=Decimal("0.25"))
+        until(lambda: cells(page)[0][3:6] == ["1", "1,000", "200"])
+        keep_call(journal, "gather", cost_usd=Decimal("0.50"))
+        keep_call(journal, "judge", cost_usd=None)
+        until(lambda: [row[3:6] for row in cells(page)] == [["2", "2,000", "400"], ["1", "1,000", "200"]])  # fmt: skip
+        assert [row[7] for row in cells(page)] == ["$0.7500", "price unknown"]
+    assert page.errors == []
+
+
+def test_a_step_leads_to_its_calls_and_to_no_others(
+    dashboard: Served, page: Page, until: Until
+) -> None:
+    with run_under_way(dashboard.folder, "c1c1c1"):
+        pass
+    of_run = {"run_id": "c1c1c1", "workflow_name": "flow-c1c1c1"}
+    dashboard.write(
+        [
+            row(agent_name="alpha", step_id="gather", **of_run),
+            row(agent_name="alpha", step_id="gather", error_kind="timeout", **of_run),
+            row(agent_name="beta", step_id="judge", **of_run),
+            row(agent_name="alpha", step_id="gather", run_id="another"),
+            row(time.time() - 86_400, agent_name="alpha", step_id="gather", **of_run),
+        ]
+    )
+    page.go(f"{dashboard.address}runs/c1c1c1")
+    link = "[...document.querySelectorAll('td a')].find((link) => link.innerText === 'gather')"
+    until(lambda: page.evaluate(f"Boolean({link})"))
+    page.go(page.evaluate(f"{link}.href"))
+    # The one of yesterday is from before the run.
+    until(lambda: [line[1] for line in cells(page)] == ["alpha", "alpha"])
+    chips = "[...document.querySelectorAll('.chips a')].map((chip) => [chip.innerText, chip.href])"
+    (of_the_run, _), (of_the_step, whole_run) = page.evaluate(chips)
+    assert (of_the_run, of_the_step) == ("run: c1c1c1 ✕", "step: gather ✕")
+    page.go(page.evaluate("document.querySelectorAll('.tabs a')[3].href"))
+    until(lambda: [line[3] for line in cells(page)] == ["timeout"])
+    page.go(whole_run)
+    until(lambda: sorted(line[4] for line in cells(page)) == ["gather", "gather", "judge"])
+    assert page.errors == []
+
+
+def test_a_failed_step_says_why_but_quotes_no_prompt(
+    dashboard: Served, page: Page, until: Until
+) -> None:
+    errors = {
+        "gather": InvalidRequestError(f"The API refuses {SECRET!r}."),
+        "judge": CallTimeoutError("No complete answer <b>within</b> 9 s."),
+    }
+    with run_under_way(dashboard.folder, "d2d2d2") as journal:
+        for step_id, error in errors.items():
+            step = StepResult(step_id=step_id, agent_name="alpha", state="failed", error=error)
+            journal.take(StepFinished("d2d2d2", step))
+    page.go(f"{dashboard.address}runs/d2d2d2")
+    remarks = "[...document.querySelectorAll('tr.remark')].map((row) => row.innerText)"
+    until(
+        lambda: (
+            page.evaluate(remarks)
+            == ["invalid_request", "timeout: No complete answer <b>within</b> 9 s."]
+        )
+    )
+    assert SECRET not in page.evaluate("document.documentElement.outerHTML")
+    assert "claude-force runs show d2d2d2" in text(page)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_a_run_fits_its_width(
+    dashboard: Served, page: Page, until: Until, width: int
+) -> None:
+    with run_under_way(dashboard.folder, f"e{width}") as journal:
+        keep_call(journal, "gather", cost_usd=Decimal("12.34"))
+        error = CallTimeoutError("No complete answer within 9 s (attempt 3). Allow more time (--timeout, timeout_seconds).")  # fmt: skip
+        step = StepResult(
+            step_id="gather", agent_name="alpha", state="failed", error=error,
+            started_seconds=0.0, ended_seconds=9.0,
+        )  # fmt: skip
+        journal.take(StepFinished(f"e{width}", step))
+    page.show(width, 900, dark=False)
+    page.go(f"{dashboard.address}runs/e{width}")
+    until(lambda: "$12.34" in text(page))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(
+        "[...document.querySelectorAll('.scroll')].every((one) => one.scrollWidth <= one.clientWidth + 1)"
+    )
 
 
 def test_a_step_whose_run_was_interrupted_is_not_shown_as_running(

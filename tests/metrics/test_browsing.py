@@ -38,6 +38,8 @@ def fits(call: CallRow, wanted: CallFilter) -> bool:
         and wanted.model in {None, call.model}
         and wanted.workflow in {None, call.workflow_name or ""}
         and wanted.error_kind in {None, call.error_kind}
+        and wanted.run_id in {None, call.run_id}
+        and wanted.step_id in {None, call.step_id}
         and wanted.state in {"all", state_of(call)}
         and wanted.since <= call.ended_at < wanted.until
     )
@@ -86,6 +88,28 @@ def test_calls_of_one_kind_of_error(store_path: Path, fill: Fill, make_row: Make
     page = browser.calls(CallFilter(state="failed", error_kind="overloaded"))
     browser.close()
     assert [call.call_id for call in page.calls] == ["c2"]
+
+
+@pytest.mark.parametrize("state", ["all", "answered", "failed"])
+def test_calls_of_a_run_and_of_a_step_page_by_page(
+    store_path: Path, fill: Fill, make_load: MakeLoad, state: CallState
+) -> None:
+    load = [
+        call._replace(run_id=f"r{place % 3}", step_id="ab"[place % 2])
+        for place, call in enumerate(make_load(600, days=1))
+    ]
+    fill(load)
+    browser = CallBrowser(store_path)
+    for wanted in (CallFilter(run_id="r1", state=state), CallFilter(run_id="r1", step_id="b", state=state)):  # fmt: skip
+        found: list[str] = []
+        before: int | None = None
+        while not found or before is not None:
+            page = browser.calls(wanted, before=before, limit=5)
+            found += [call.call_id for call in page.calls]
+            before = page.before
+        ordered = sorted(load, key=lambda call: -int(call.ended_at * 1000))
+        assert found == [call.call_id for call in ordered if fits(call, wanted)]
+    browser.close()
 
 
 def test_the_slowest_of_a_time(store_path: Path, fill: Fill, make_row: MakeRow) -> None:

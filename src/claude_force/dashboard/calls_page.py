@@ -32,6 +32,9 @@ class CallsAddress:
     agent: str | None = None
     model: str | None = None
     kind: str | None = None
+    run: str | None = None
+    # A step of that run; without a run it would mean nothing.
+    step: str | None = None
     state: CallState = "all"
     days: int | None = None
     since: int | None = None
@@ -47,6 +50,8 @@ class CallsAddress:
             agent=_name(values.get("agent")),
             model=_name(values.get("model")),
             kind=_name(values.get("kind")),
+            run=_name(values.get("run")),
+            step=_name(values.get("step")) if values.get("run") else None,
             state=state if state in _STATES else "all",
             days=_number(values.get("days"), 400),
             since=_number(values.get("since"), _LAST_SECOND),
@@ -63,6 +68,8 @@ class CallsAddress:
             agent=self.agent,
             model=self.model,
             kind=self.kind,
+            run=self.run,
+            step=self.step,
             state=state,
             days=self.days,
             since=self.since,
@@ -88,6 +95,8 @@ class CallsAddress:
             agent=self.agent,
             model=self.model,
             error_kind=self.kind,
+            run_id=self.run,
+            step_id=self.step,
             state="failed" if self.kind is not None else self.state,
             since=since,
             until=self.until or _LAST_SECOND,
@@ -104,6 +113,10 @@ class CallsAddress:
             found.append(("model", self.model, replace(first, model=None).href()))
         if self.kind is not None:
             found.append(("error", self.kind, replace(first, kind=None).href()))
+        if self.run is not None:
+            found.append(("run", self.run, replace(first, run=None, step=None).href()))
+        if self.step is not None:
+            found.append(("step", self.step, replace(first, step=None).href()))
         if self.since is not None or self.until is not None:
             whole = replace(first, since=None, until=None)
             found.append(("ended", _span(self.since, self.until), whole.href()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
@@ -30,13 +31,21 @@ class Cell:
 
 
 def table(head: Sequence[Cell], rows: Sequence[Sequence[Cell]], *, sum_last: bool = False) -> str:
-    """A table; each head has the style of its column. ``sum_last`` sets the last row apart."""
+    """A table; each head has the style of its column.
+
+    Args:
+        head: of every column.
+        rows: one of a single cell is a remark on the row above it, as wide as the table.
+        sum_last: sets the last row apart.
+    """
     heads = "".join(
         f'<th scope="col" class="{cell.style.replace("name", "")}">{escape(cell.text)}</th>'
         for cell in head
     )
     body = "".join(
-        f"<tr{' class=sum' if sum_last and place == len(rows) else ''}>{''.join(map(_cell, row))}</tr>"
+        f'<tr class=remark><td colspan="{len(head)}">{plain(row[0].text)}</td></tr>'
+        if len(row) == 1
+        else f"<tr{' class=sum' if sum_last and place == len(rows) else ''}>{''.join(map(_cell, row))}</tr>"
         for place, row in enumerate(rows, start=1)
     )
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -60,6 +69,7 @@ def link(href: str, text: str) -> str:
     return f'<a href="{escape(href)}">{plain(text)}</a>'
 
 
+@lru_cache(maxsize=256)
 def pill(state: str, text: str | None = None) -> str:
     """A state in its colour; the names of errors may be broken where there is little room."""
     shown = escape(cut(one_line(text or state), _PILL_CELLS)).replace("_", "_<wbr>")
@@ -98,7 +108,10 @@ def short(count: float) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    inner = plain(cell.text)
+    # A table of a run has thousands of figures, which are ours, and a few states.
+    inner = (
+        escape(cell.text) if cell.style.startswith("n ") or cell.style == "n" else plain(cell.text)
+    )
     if cell.state is not None:
         inner = pill(cell.state, cell.text)
     if cell.href is not None:

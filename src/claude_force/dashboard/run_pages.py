@@ -77,7 +77,8 @@ class RunPage:
             with panel("Steps"):
                 self._steps = Section(self._steps_html(run))
             ui.html(
-                f'<p class="note">Prompts and answers: <code>claude-force runs report {plain(run.run_id)} --html FILE</code></p>',
+                f'<p class="note">What errors said: <code>claude-force runs show {plain(run.run_id)}</code>, with prompts and '
+                f"answers: <code>claude-force runs report {plain(run.run_id)} --html FILE</code></p>",
                 sanitize=False,
             )
         # Of a run that has ended, too: it may be resumed.

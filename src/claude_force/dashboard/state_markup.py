@@ -18,6 +18,7 @@ from claude_force.dashboard.markup import (
 )
 from claude_force.dashboard.run_drawing import SIGNS, run_svg, shown_state
 from claude_force.dashboard.stores import Unreadable
+from claude_force.reporting.graph_drawing import cut, one_line
 from claude_force.reporting.numbers import counted, dollars, duration
 from claude_force.reporting.run_facts import step_seconds
 from claude_force.resilience.breaker import Phase
@@ -26,7 +27,7 @@ from claude_force.resilience.shared_view import SharedState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from claude_force.domain.runs import RunRecord
+    from claude_force.domain.runs import CallTotals, RunRecord, StepRecord
     from claude_force.metrics.alerts import Alert, AlertState
     from claude_force.resilience.shared_view import LimitSeen
 
@@ -52,6 +53,15 @@ _PHASE_COLOURS: Final = {
 # States in which a step has nothing more to do.
 DONE: Final = frozenset({"succeeded", "failed", "skipped"})
 _MOST_ERRORS: Final = 5
+# Errors whose messages are figures and advice of ours. That of any other may quote what was asked or answered: an API
+# that refuses a request says what it did not like in it.
+_SAFE_TO_TELL: Final = frozenset({"budget_exceeded", "timeout"})
+_WHY_CELLS: Final = 240
+_STEP_HEADS: Final = heads(
+    *("step", "agent", "state"),
+    figures=("calls", "in", "out", "took", "cost"),
+    wide=("agent", "calls", "in", "out"),
+)
 
 
 def alerts_list(alerts: Sequence[Alert] | None) -> str:
@@ -158,23 +168,44 @@ def runs_table(runs: Sequence[RunRecord], now: float) -> str:
 
 
 def steps_table(run: RunRecord, elapsed: float) -> str:
-    """The steps of a run, in the order of the definition."""
-    rows = []
+    """The steps of a run, in the order of the definition, each leading to its calls."""
+    rows: list[tuple[Cell, ...]] = []
     for step in run.steps:
         taken = step_seconds(step, elapsed)
         state = shown_state(step.state, run)
         rows.append(
             (
-                Cell(step.step_id, "name"),
+                Cell(step.step_id, "name", address("/calls", run=run.run_id, step=step.step_id)),
                 Cell(
                     step.agent_name, "name wide", address("/calls", agent=step.agent_name, days=7)
                 ),
                 Cell(f"{SIGNS[state]} {state}", "nowrap", state=state),
-                Cell(step.error_kind or step.reason or "", "name"),
+                *_tokens(step.totals),
                 Cell("" if taken is None else duration(taken), "n"),
+                Cell("" if step.totals is None else dollars(step.totals.cost_usd), "n"),
             )
         )
-    return table(heads("step", "agent", "state", "why", figures=("took",), wide=("agent",)), rows)
+        if why := _why(step):
+            rows.append((Cell(why),))
+    return table(_STEP_HEADS, rows)
+
+
+def _why(step: StepRecord) -> str:
+    """Why a step has no answer, as far as that can be told without what was asked and answered."""
+    if step.error_kind is None:
+        return step.reason or ""
+    if step.error_kind not in _SAFE_TO_TELL or not step.error_message:
+        return step.error_kind
+    return cut(f"{step.error_kind}: {one_line(step.error_message)}", _WHY_CELLS)
+
+
+def _tokens(totals: CallTotals | None) -> Iterator[Cell]:
+    """Calls, and tokens that were read and written."""
+    figures: tuple[int, ...] = ()
+    if totals is not None:
+        figures = (totals.calls, totals.usage.total_input_tokens, totals.usage.output_tokens)
+    for place in range(3):
+        yield Cell(f"{figures[place]:,}" if figures else "", "n wide")
 
 
 def elapsed_seconds(run: RunRecord, now: float) -> float | None:

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -40,6 +40,8 @@ _FRESH_SECONDS: Final = 0.8
 # Alerts look at two weeks of hours, which takes longer than a page may.
 _ALERTS_FRESH_SECONDS: Final = 15.0
 _RUNS_SHOWN: Final = 50
+# Calls of a run are looked for so long before it and after it, for a clock that was set meanwhile.
+_CLOCK_SECONDS: Final = 3600
 # Runs under way are shown with their graphs, these at most.
 _MOST_LIVE: Final = 3
 
@@ -158,7 +160,9 @@ class Stores:
         return tuple(self.run(run_id) for run_id in going[:_MOST_LIVE])
 
     def calls(self, wanted: CallFilter, before: int | None) -> CallPage:
-        """The calls behind a figure."""
+        """The calls behind a figure; those of a run are looked for in its time."""
+        if wanted.run_id is not None:
+            wanted = self._in_its_time(wanted, wanted.run_id)
         return self._browser.calls(wanted, before=before)
 
     def set_paused(self, *, paused: bool) -> None:
@@ -175,6 +179,19 @@ class Stores:
         """Close the databases."""
         self._reader.close()
         self._browser.close()
+
+    def _in_its_time(self, wanted: CallFilter, run_id: str) -> CallFilter:
+        try:
+            run = self.run(run_id)
+        except ClaudeForceError:
+            # The journal may have been pruned, or not be readable; the calls are there all the same.
+            return wanted
+        began = int(run.started_at.timestamp()) - _CLOCK_SECONDS
+        wanted = replace(wanted, since=max(wanted.since, began))
+        if run.state == "running" or run.ended_at is None:
+            return wanted
+        ended = int(run.ended_at.timestamp()) + _CLOCK_SECONDS
+        return replace(wanted, until=min(wanted.until, ended))
 
     def _check_alerts(self) -> None:
         try:

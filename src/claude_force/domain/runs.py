@@ -69,6 +69,17 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallTotals:
+    """What calls came to, in every part of their run."""
+
+    calls: int = 0
+    # What was paid for this time.
+    usage: Usage = NO_USAGE
+    # Dollars; None where any price is unknown.
+    cost_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
     """One step of a run, as far as it got."""
 
@@ -86,6 +97,8 @@ class StepRecord:
     text: str | None = None
     # In the order in which they ended.
     calls: tuple[CallRecord, ...] = ()
+    # Of its calls, where these were not read themselves; None for a step without any.
+    totals: CallTotals | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,10 @@ class CallFilter:
     workflow: str | None = None
     state: CallState = "all"
     error_kind: str | None = None
+    # Ids. There is no index of runs, since it would cost every call that is written: all calls of the time that is
+    # asked for are looked at, so give the time of the run where it is known.
+    run_id: str | None = None
+    step_id: str | None = None
     # Epoch seconds; ``until`` is not in it.
     since: int = 0
     until: int = _LAST_SECOND
@@ -102,6 +106,9 @@ class CallBrowser:
             elif wanted.state == "failed":
                 # Failures are few, and have an index.
                 found = self._failures(wanted, before, limit + 1)
+            elif wanted.run_id is not None:
+                # Its calls lie together; roll-ups know nothing of runs.
+                found = self._calls_between(wanted, wanted.since, wanted.until, before, limit + 1)
             else:
                 for start, end in self._hours(wanted, before):
                     found += self._calls_between(wanted, start, end, before, limit + 1 - len(found))
@@ -192,12 +199,14 @@ class CallBrowser:
 def _condition(wanted: CallFilter) -> tuple[str, tuple[object, ...]]:
     """What a call has to have, besides its state and time."""
     condition, values = _names_condition(wanted)
-    if wanted.error_kind is None:
-        return condition, values
-    return f"{condition} AND error_kind = (SELECT id FROM names WHERE name = ?)", (
-        *values,
-        wanted.error_kind,
-    )
+    if wanted.error_kind is not None:
+        condition += " AND error_kind = (SELECT id FROM names WHERE name = ?)"
+        values += (wanted.error_kind,)
+    for column, wanted_id in (("run_id", wanted.run_id), ("step_id", wanted.step_id)):
+        if wanted_id is not None:
+            condition += f" AND {column} = ?"
+            values += (wanted_id,)
+    return condition, values
 
 
 def _names_condition(wanted: CallFilter) -> tuple[str, tuple[object, ...]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from claude_force.agents.attachments import Attachment
 from claude_force.domain.errors import InputError, JournalError
-from claude_force.domain.runs import CallRecord, PromptPart, RunRecord
+from claude_force.domain.runs import CallRecord, CallTotals, PromptPart, RunRecord
 from claude_force.domain.usage import NO_USAGE, Usage
 from claude_force.resilience.lease_files import is_abandoned
 from claude_force.storage.database import open_database
@@ -29,7 +29,7 @@ from claude_force.workflows.journal_tables import RunHeader
 from claude_force.workflows.reading import parse_workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from claude_force.domain.runs import RunState, StepRecord
@@ -61,7 +61,7 @@ class RunStore:
                 f"SELECT {_COLUMNS} FROM runs ORDER BY started_at DESC, run_id LIMIT ?",  # noqa: S608 - names of ours
                 (-1 if limit is None else limit,),
             ).fetchall()
-            return [self._totalled(database, self._run(row)) for row in rows]
+            return [_totalled(self._run(row), _totals(database, row[0])) for row in rows]
 
     def find(self, name: str) -> str:
         """The id of a run that is named by its id, the beginning of it, or ``last``."""
@@ -92,14 +92,21 @@ class RunStore:
             run = self._found(database, run_id)
             assert database is not None  # noqa: S101 - something was found in it
             calls = self._calls(database, run_id)
-            return replace(run, steps=_steps(database, run_id, calls))
+            return replace(
+                _totalled(run, _totals(database, run_id)), steps=_steps(database, run_id, calls)
+            )
 
     def outline(self, run_id: str) -> RunRecord:
-        """A run with its steps, without their calls: little to read, for a view that looks every second."""
+        """A run with its steps and what their calls came to, without the calls: for a view that looks every second."""
         with self._open() as database:
             run = self._found(database, run_id)
             assert database is not None  # noqa: S101 - as above
-            return replace(run, steps=_steps(database, run_id, {}))
+            totals = _totals(database, run_id)
+            steps = _steps(database, run_id, {})
+            return replace(
+                _totalled(run, totals),
+                steps=tuple(replace(step, totals=totals.get(step.step_id)) for step in steps),
+            )
 
     def answer_keys(self, run_id: str) -> list[str]:
         """Content keys of what a run was answered: those under which the response cache holds the same answers."""
@@ -198,7 +205,7 @@ class RunStore:
         )
         if database is None or row is None:
             raise InputError(f"No run is called {run_id!r}. See `claude-force runs list`.")
-        return self._totalled(database, self._run(row))
+        return self._run(row)
 
     def _state(self, run_id: str, written: str) -> RunState:
         """The state of a run; one that nobody works on was interrupted."""
@@ -219,21 +226,6 @@ class RunStore:
             seconds=seconds,
             resumed=resumed,
         )
-
-    def _totalled(self, database: sqlite3.Connection, run: RunRecord) -> RunRecord:
-        """The run with what all its calls came to, in every part of it."""
-        usage, cost = NO_USAGE, Decimal(0)
-        known = True
-        rows = database.execute("SELECT record FROM calls WHERE run_id = ?", (run.run_id,))
-        for (record,) in rows:
-            fields = json.loads(record)
-            if fields["cached_tier"] is None:
-                usage += Usage(**fields["usage"])
-            if fields["cost_usd"] is None:
-                known = False
-            else:
-                cost += Decimal(fields["cost_usd"])
-        return replace(run, usage=usage, cost_usd=cost if known else None)
 
     def _calls(self, database: sqlite3.Connection, run_id: str) -> dict[str, list[CallRecord]]:
         texts: dict[str, str] = {}
@@ -273,3 +265,37 @@ def _steps(
         "SELECT record FROM steps WHERE run_id = ? ORDER BY position", (run_id,)
     )
     return tuple(decode_step(record, lambda name: tuple(calls.get(name, ()))) for (record,) in rows)
+
+
+def _totals(database: sqlite3.Connection, run_id: str) -> dict[str, CallTotals]:
+    """What the calls of each step came to, by its id; steps without a call are not in it."""
+    totals: dict[str, CallTotals] = {}
+    rows = database.execute("SELECT step_id, record FROM calls WHERE run_id = ?", (run_id,))
+    for step_id, record in rows:
+        fields = json.loads(record)
+        paid, cost = fields["cached_tier"] is None, fields["cost_usd"]
+        one = CallTotals(
+            calls=1,
+            usage=Usage(**fields["usage"]) if paid else NO_USAGE,
+            cost_usd=None if cost is None else Decimal(cost),
+        )
+        known = totals.get(step_id)
+        totals[step_id] = one if known is None else _sum((known, one))
+    return totals
+
+
+def _totalled(run: RunRecord, totals: Mapping[str, CallTotals]) -> RunRecord:
+    """The run with what all its calls came to."""
+    whole = _sum(totals.values())
+    return replace(run, usage=whole.usage, cost_usd=whole.cost_usd)
+
+
+def _sum(parts: Iterable[CallTotals]) -> CallTotals:
+    calls, usage, cost = 0, NO_USAGE, Decimal(0)
+    known = True
+    for part in parts:
+        calls += part.calls
+        usage += part.usage
+        known = known and part.cost_usd is not None
+        cost += part.cost_usd or 0
+    return CallTotals(calls=calls, usage=usage, cost_usd=cost if known else None)
