@@ -14,6 +14,8 @@ from claude_force.domain.tokens import estimate_tokens
 from claude_force.simulator import Fault, FaultKind, Latency, Scenario
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.conftest import Cli, MakeAsync, Project
 
     from claude_force.domain.results import AgentOutcome
@@ -115,23 +117,24 @@ def test_single_call_is_not_marked(make_force: MakeAsync, simulator: SimulatorTh
     assert marks(simulator) == [0]
 
 
-def test_only_changed_item_of_a_map_is_not_marked(
-    make_force: MakeAsync, simulator: SimulatorThread
+def test_only_changed_item_of_a_map_reads_what_the_last_run_wrote_and_writes_nothing_an_hour_later(
+    make_force: MakeAsync, simulator: SimulatorThread, later: Callable[[float], None]
 ) -> None:
+    simulator.use_scenario(SLOW)
     calls = over_files(30)
     run_many(make_force, calls)
-    simulator.reset()
-    calls[7] = AgentCall(
-        agent_name="alpha",
-        task="Review the file.",
-        files=(SHARED, Attachment("src/module_7.py", "changed")),
-    )
-    outcomes = run_many(make_force, calls)
-    assert (
-        sum(outcome.result is not None and outcome.result.cached is None for outcome in outcomes)
-        == 1
-    )
-    assert marks(simulator) == [0]
+    for changed, after_seconds, marked in (("changed", 60, 1), ("changed again", 3600, 0)):
+        later(after_seconds)
+        calls[7] = AgentCall(
+            agent_name="alpha",
+            task="Review the file.",
+            files=(SHARED, Attachment("src/module_7.py", changed)),
+        )
+        before = len(simulator.requests)
+        run_many(make_force, calls)
+        assert marks(simulator)[before:] == [marked]
+    usage = simulator.stats.usage
+    assert usage.cache_read_tokens == 30 * usage.cache_write_5m_tokens > 0
 
 
 def test_second_single_call_is_marked_and_the_third_reads(

@@ -50,6 +50,7 @@ def build_chain(
     transport: ModelClient,
     *,
     origin: str,
+    address: str,
     max_concurrent: int,
     max_retries: int,
     timeout_seconds: float,
@@ -67,12 +68,14 @@ def build_chain(
     Args:
         transport: sends each request once.
         origin: the base URL or platform; limits and breakers belong to it.
+        address: where the requests really go, and prompts are kept: each simulator of a simulated run starts empty.
         max_concurrent: requests of this process at the same time.
         max_retries: requests of one call beyond the first.
         timeout_seconds: the deadline of a call that names none.
         attempt_timeout_seconds: the deadline of a single attempt; 0 for that of its call.
         budgets: what may be spent.
-        state_folder: where the processes of a user share limits, breakers and the budget of the day; None shares none.
+        state_folder: where the processes of a user share limits, breakers, the budget of the day and what they have seen
+            of prefixes; None shares none.
         redis_url: where the processes of several machines share them.
         prompt_cache: whether and how the provider's prompt cache is used.
         spending: what keeps calls within ``budgets``; None makes it here.
@@ -106,21 +109,34 @@ def build_chain(
     metered = MeteredClient(resilient, catalogue=catalogue, spending=spending)
     marked: ModelClient = metered
     if prompt_cache.enabled:
-        marked = build_prompt_cached(metered, prompt_cache, catalogue)
+        marked = build_prompt_cached(
+            metered, prompt_cache, catalogue, origin=address, state_folder=state_folder
+        )
     return ContinuingClient(FallbackClient(marked, catalogue=catalogue))
 
 
 def build_prompt_cached(
-    inner: ModelClient, settings: PromptCacheSettings, catalogue: PriceCatalogue
+    inner: ModelClient,
+    settings: PromptCacheSettings,
+    catalogue: PriceCatalogue,
+    *,
+    origin: str,
+    state_folder: Path | None,
 ) -> ModelClient:
-    """``inner`` behind the layer that uses the provider's prompt cache."""
+    """``inner`` behind the layer that uses the provider's prompt cache, with what processes share of it there."""
     from datetime import UTC, datetime
 
     from claude_force.provider.prompt_cache.client import PromptCacheClient
     from claude_force.provider.prompt_cache.outlook import rates_of
 
+    others = None
+    if state_folder is not None:
+        from claude_force.provider.prompt_cache.shared_history import SharedHistory
+
+        others = SharedHistory(state_folder / "prompt_cache.db", origin=origin)
     return PromptCacheClient(
         inner,
+        others=others,
         one_hour=settings.one_hour == "auto",
         rates_for=lambda model: rates_of(catalogue.tariff_at_hand(model, at=datetime.now(UTC))),
     )

@@ -276,6 +276,7 @@ class Runtime:
         chain = build_chain(
             transport if given is None else Borrowed(given),
             origin=origin or "",
+            address=getattr(transport, "origin", None) or origin or "",
             max_concurrent=self.max_concurrent,
             max_retries=self.max_retries,
             timeout_seconds=self.timeout_seconds,

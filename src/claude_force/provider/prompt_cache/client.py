@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from claude_force.provider.client import ModelClient
     from claude_force.provider.prompt_cache.outlook import CacheRates
     from claude_force.provider.prompt_cache.prefixes import Prefix
+    from claude_force.provider.prompt_cache.shared_history import SharedHistory
     from claude_force.provider.prompt_cache.turns import Write
 
 # An answer begins within seconds; one that takes this long is held up by something that waiting does not help.
@@ -47,6 +48,7 @@ class PromptCacheClient:
         patience_seconds: the longest wait of one call for others.
         curiosity_seconds: how long a call waits to know whether those made together with it share its prefix.
         clock: monotonic seconds.
+        others: what other processes have seen of the same prefixes; it is closed with this. None for this one alone.
     """
 
     def __init__(
@@ -58,9 +60,11 @@ class PromptCacheClient:
         patience_seconds: float = PATIENCE_SECONDS,
         curiosity_seconds: float = CURIOSITY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        others: SharedHistory | None = None,
     ) -> None:
         self._inner = inner
-        self._turns = Turns(one_hour=one_hour, clock=clock)
+        self._others = others
+        self._turns = Turns(one_hour=one_hour, clock=clock, others=others)
         self._rates_for = rates_for
         self._patience_seconds = patience_seconds
         self._curiosity_seconds = curiosity_seconds
@@ -75,6 +79,8 @@ class PromptCacheClient:
             if seat is not None:
                 seat.settle()
             return await self._inner.send(request, on_event)
+        if self._others is not None:
+            await self._others.ready()
         rates = self._rates_for(request.model)
         go = await self._turn(request, prefixes, rates)
         if not go.plan.marks:
@@ -93,8 +99,12 @@ class PromptCacheClient:
             self._turns.ended(go)
 
     async def aclose(self) -> None:
-        """Close the inner client."""
-        await self._inner.aclose()
+        """Close the inner client, and tell the other processes what was seen."""
+        try:
+            await self._inner.aclose()
+        finally:
+            if self._others is not None:
+                await self._others.aclose()
 
     async def _turn(
         self, request: MessageRequest, prefixes: tuple[Prefix, ...], rates: CacheRates
@@ -102,7 +112,7 @@ class PromptCacheClient:
         """Wait until the call may be sent."""
         turns, seat = self._turns, request.context.seat
         companions = None if seat is None else seat.companions
-        records = turns.arrive(prefixes)
+        records = turns.arrive(prefixes, expected=seat is not None)
         if seat is not None:
             seat.settle()
         waiting = _Waiting(self._patience_seconds, self._curiosity_seconds)

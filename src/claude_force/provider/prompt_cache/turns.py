@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from claude_force.provider.prompt_cache.history import PrefixHistory, Record
+from claude_force.provider.prompt_cache.history import PrefixHistory
 from claude_force.provider.prompt_cache.outlook import Outlook
 from claude_force.provider.prompt_cache.planner import Plan, plan_marks
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from claude_force.domain.companions import Companions
     from claude_force.domain.usage import Usage
+    from claude_force.provider.prompt_cache.history import Others, Record
     from claude_force.provider.prompt_cache.outlook import CacheRates
     from claude_force.provider.prompt_cache.prefixes import Prefix, PrefixKey
 
@@ -75,12 +76,15 @@ class Turns:
     Args:
         one_hour: whether the longer lifetime may be chosen.
         clock: monotonic seconds.
+        others: processes that see the same prefixes.
     """
 
-    def __init__(self, *, one_hour: bool, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, one_hour: bool, clock: Callable[[], float], others: Others | None = None
+    ) -> None:
         self._one_hour = one_hour
         self._clock = clock
-        self._history = PrefixHistory()
+        self._history = PrefixHistory(others)
         self._writes: dict[PrefixKey, Write] = {}
         # How many calls wait, by what they begin with.
         self._waiting: dict[PrefixKey, int] = {}
@@ -89,10 +93,10 @@ class Turns:
         # Guards all of the above; never held over an await.
         self._lock = Lock()
 
-    def arrive(self, prefixes: tuple[Prefix, ...]) -> list[Record]:
-        """A call has come that begins with these; what is known of them, in the same order."""
+    def arrive(self, prefixes: tuple[Prefix, ...], *, expected: bool = False) -> list[Record]:
+        """A call has come, ``expected`` or not, that begins with these; what is known of them, in the same order."""
         with self._lock:
-            return self._history.asked(prefixes, self._clock())
+            return self._history.asked(prefixes, self._clock(), expected=expected)
 
     def leave(self, prefixes: tuple[Prefix, ...]) -> None:
         """A call that has waited is sent now, or has given up."""
@@ -187,7 +191,7 @@ class Turns:
             if usage.cache_write_tokens or usage.cache_read_tokens:
                 self._history.kept(prefixes, marks, since=sent_at, rates=rates)
             else:
-                self._history.refused(prefixes, marks)
+                self._history.refused(prefixes, marks, since=sent_at)
         self.ended(go)
 
     def ended(self, go: Go) -> None:
