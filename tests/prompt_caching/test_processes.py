@@ -44,13 +44,20 @@ with time_machine.travel(float(sys.argv[1]), tick=True):
 
 
 @pytest.fixture
-def ask(cli: Cli, project: Project) -> Callable[..., float]:
+def told() -> list[str]:
+    """What each command of `ask` has said on stderr."""
+    return []
+
+
+@pytest.fixture
+def ask(cli: Cli, project: Project, told: list[str]) -> Callable[..., float]:
     """One call over the shared file by a command; the dollars that it cost."""
     project.write("conventions.md", SHARED)
 
     def call(task: str, *options: str) -> float:
         asked = cli(*_ask(task), *options)
         assert asked.code == 0, asked.err
+        told.append(asked.err)
         return float(asked.json["cost_usd"])
 
     return call
@@ -85,6 +92,7 @@ def rows(project: Project) -> list[dict[str, Any]]:
 
 def test_commands_twenty_minutes_apart_keep_their_prefix_for_an_hour_once_it_is_known_to_pay(
     ask: Callable[..., float],
+    told: list[str],
     simulator: SimulatorThread,
     project: Project,
     later: Callable[[float], None],
@@ -107,6 +115,8 @@ def test_commands_twenty_minutes_apart_keep_their_prefix_for_an_hour_once_it_is_
     assert usage.cache_read_tokens == 5 * usage.cache_write_1h_tokens > 5 * 6000
     # Of eight prefixes two are plain, one costs twice and five a twentieth: 4.25 in the place of 8.
     assert costs["auto"] < 0.6 * costs["never"]
+    assert ["not read yet" in one for one in told[-6:-4]] == [True, False]
+    assert "The prompt cache saved $" in told[-1]
 
 
 @pytest.mark.parametrize(

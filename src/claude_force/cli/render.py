@@ -89,8 +89,10 @@ def tell_total(saving: PromptCacheSaving) -> None:
     """The same for what was added up already."""
     total = saving.total_usd
     if total:
-        did = "saved" if total > 0 else "was written in vain for"
-        click.echo(f"The prompt cache {did} {dollars(abs(total))}.", err=True)
+        amount = dollars(abs(total))
+        # The next command may read it: it was written because earlier ones came again in time.
+        did = f"saved {amount}" if total > 0 else f"was written for {amount}, and not read yet"
+        click.echo(f"The prompt cache {did}.", err=True)
 
 
 def cached(hit: CacheHit) -> str:
