@@ -16,7 +16,7 @@ from claude_force.simulator import Fault, FaultKind, SimulatorThread
 if TYPE_CHECKING:
     from tests.conftest import MakeAsync, Project
 
-# The prompt is nearly all that a call costs, and the API charges it for every attempt.
+# The prompt is nearly all that a call costs, and the API charges it for every attempt. Marks would change its price.
 LONG = "word " * 15_000
 CUT = Fault(kind=FaultKind.CUT, after_bytes=600, times=10_000)
 BUDGETS = ["per_call_usd", "per_run_usd", "per_day_usd", "per_agent_usd"]
@@ -27,7 +27,9 @@ def ask(make_force: MakeAsync, *, told: list[Event] | None = None, **options: An
 
     async def main() -> Any:
         listeners = [] if told is None else [told.append]
-        async with make_force(enable_cache=False, listeners=listeners, **options) as force:
+        async with make_force(
+            enable_cache=False, prompt_cache=False, listeners=listeners, **options
+        ) as force:
             try:
                 return await force.run_agent("alpha", LONG, max_tokens=400)
             except (CallError, BudgetExceededError) as error:
@@ -125,7 +127,7 @@ def test_next_model_of_a_chain_has_what_the_first_one_left_of_the_budget_of_the_
     )
 
     async def main() -> TransportError:
-        async with make_force(enable_cache=False, max_retries=0) as force:
+        async with make_force(enable_cache=False, prompt_cache=False, max_retries=0) as force:
             with pytest.raises(TransportError) as caught:
                 await force.run_agent(
                     "alpha", LONG, max_tokens=400, fallback=("claude-sonnet-4-6",)
