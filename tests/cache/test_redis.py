@@ -59,7 +59,9 @@ def test_what_one_machine_stored_another_finds_and_keeps_on_its_own_disk(
     assert (found.entry, found.tier, found.freshness) == (make_entry(1), "redis", Freshness.FRESH)
     asyncio.run(two.aclose())
     redis_server.stop()
-    kept = machine(tmp_path / "two", redis_server.url).lookup(make_entry(1).key)
+    again = machine(tmp_path / "two", redis_server.url)
+    kept = again.lookup(make_entry(1).key)
+    asyncio.run(again.aclose())
     assert kept is not None
     assert kept.tier == "disk"
     asyncio.run(one.aclose())
