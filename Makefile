@@ -28,7 +28,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@$(BIN)/claude-force demo
 
+# The suite starts hundreds of processes. Where they may not write bytecode, each would compile all of the package anew.
 test: $(STAMP)
+	@$(BIN)/python -m compileall -q src
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(STAMP)

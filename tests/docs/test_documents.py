@@ -3,7 +3,8 @@
 A ``console`` block is a session: lines that begin with ``$ `` are run in one shell and folder, in order, lines with
 ``> `` right below continue them, and what follows is their output, stdout and stderr together. In expected output
 ``…`` stands for any text within a line, and a line that is only ``…`` for any number of lines. A ``python`` block is a
-program of its own. A block that follows the comment ``<!-- not run: reason -->`` is left out.
+program of its own. Two at a time are run, each in a folder and a home of its own: nearly all of their time is waiting for
+processes. A block that follows the comment ``<!-- not run: reason -->`` is left out.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from claude_force.simulator import SimulatorThread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,6 +34,8 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 SECONDS = 60
+# Of a test without parameters.
+NOTHING = SimpleNamespace(params={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +65,37 @@ SESSIONS = [document for document in DOCUMENTS if blocks(document, "console")]
 PROGRAMS = [block for document in DOCUMENTS for block in blocks(document, "python")]
 
 
-@pytest.fixture
-def room(tmp_path: Path) -> Path:
+def make_room(folder: Path) -> Path:
     """A folder with a small program to review, and a home of its own."""
-    (tmp_path / "home").mkdir()
-    project = tmp_path / "project"
+    (folder / "home").mkdir()
+    project = folder / "project"
     (project / "src").mkdir(parents=True)
     (project / "src" / "app.py").write_text("def add(a, b):\n    return a - b\n", encoding="utf-8")
     (project / "src" / "store.py").write_text("KEY = 'secret'\n", encoding="utf-8")
     return project
+
+
+@pytest.fixture(scope="module")
+def played(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Path | Block, Future[None]]]:
+    """What becomes of each session and program whose test was asked for."""
+    asked = [
+        part
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.path == Path(__file__)
+        for part in getattr(item, "callspec", NOTHING).params.values()
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            part: pool.submit(
+                play_program if isinstance(part, Block) else play_session,
+                part,
+                make_room(tmp_path_factory.mktemp("docs")),
+            )
+            for part in asked
+        }
+        pool.shutdown(cancel_futures=True)
 
 
 def environment(room: Path, **extra: str) -> dict[str, str]:
@@ -104,11 +135,7 @@ def without_empty_lines(text: str) -> str:
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines() if line.strip())
 
 
-@pytest.mark.skipif(
-    shutil.which("bash") is None, reason="missing part: bash runs the sessions of the docs"
-)
-@pytest.mark.parametrize("document", SESSIONS, ids=identify)
-def test_a_session_of_the_docs_shows_what_happens(document: Path, room: Path) -> None:
+def play_session(document: Path, room: Path) -> None:
     for block in blocks(document, "console"):
         for command, expected in steps(block.body):
             if command.startswith(("make ", "git clone", "pip install")):
@@ -132,8 +159,7 @@ def test_a_session_of_the_docs_shows_what_happens(document: Path, room: Path) ->
                 )
 
 
-@pytest.mark.parametrize("block", PROGRAMS, ids=identify)
-def test_a_program_of_the_docs_runs(block: Block, room: Path) -> None:
+def play_program(block: Block, room: Path) -> None:
     program = room / "program.py"
     program.write_text(block.body, encoding="utf-8")
     with SimulatorThread(scenario="instant") as simulator:
@@ -156,6 +182,21 @@ def test_a_program_of_the_docs_runs(block: Block, room: Path) -> None:
             check=False,
         )
     assert done.returncode == 0, f"{identify(block)}\n{done.stderr.decode()}"
+
+
+@pytest.mark.skipif(
+    shutil.which("bash") is None, reason="missing part: bash runs the sessions of the docs"
+)
+@pytest.mark.parametrize("document", SESSIONS, ids=identify)
+def test_a_session_of_the_docs_shows_what_happens(
+    document: Path, played: dict[Path | Block, Future[None]]
+) -> None:
+    played[document].result()
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=identify)
+def test_a_program_of_the_docs_runs(block: Block, played: dict[Path | Block, Future[None]]) -> None:
+    played[block].result()
 
 
 def test_there_is_something_to_run() -> None:
