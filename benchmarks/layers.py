@@ -75,6 +75,7 @@ async def _client(
     chain = build_chain(
         bare,
         origin=base_url,
+        address=base_url,
         max_concurrent=concurrency,
         max_retries=3,
         timeout_seconds=120,
@@ -130,6 +131,7 @@ async def _waiting(base_url: str, folder: Path) -> dict[str, float]:
     chain = build_chain(
         Held(),
         origin=base_url,
+        address=base_url,
         max_concurrent=2,
         max_retries=3,
         timeout_seconds=3600,
